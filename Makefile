@@ -1,0 +1,48 @@
+# Everything runs in .venv, made here on first use. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+THEME ?= animal walking
+PROMPT ?= a red elephant walking in the desert
+DEMO := runs/demo
+
+.PHONY: help install demo test test-slow lint lock sdist world clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(INSTALLED): requirements-dev.lock pyproject.toml setup.py CMakeLists.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: $(INSTALLED) ## make .venv with the locked dependencies and this package
+
+demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generate an unseen subject
+	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject elephant --output $(DEMO)
+	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --output $(DEMO)/elephant.gif
+	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/elephant.gif"
+
+test: $(INSTALLED) ## the tests, slow ones left out
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED) ## the slow tests alone
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable --exclude rcv-video | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements-dev.lock
+
+sdist: $(INSTALLED) ## source distribution and wheel, in dist/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m build --no-isolation
+
+world: $(INSTALLED) ## train the embedded model again from its clips (about two hours on two cores)
+	$(BIN)/rcv world pretrain --output runs/world
+
+clean: ## remove what builds and runs left behind
+	rm -rf build dist *.egg-info rcv/csrc runs .pytest_cache .ruff_cache

@@ -1,0 +1,47 @@
+"""Build of rcv-video: everything static is in pyproject.toml; this file maps packages and runs CMake.
+
+`kernels/` is installed as `rcv.kernels`: a top-level package `kernels` would shadow the Hugging Face
+package of that name. CMake builds what csrc/ holds into `rcv/csrc`; RCV_BUILD_CUDA=0 leaves it out.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class BuildWithCMake(build_py):
+    """Copies the Python packages, then lets CMake and ninja add the compiled kernels."""
+
+    def run(self):
+        super().run()
+        if os.environ.get("RCV_BUILD_CUDA", "1") == "0":
+            return
+        package = ROOT / "rcv" if self.editable_mode else Path(self.build_lib).resolve() / "rcv"
+        self.build_kernels(package / "csrc")
+
+    def build_kernels(self, target):
+        cmake = shutil.which("cmake")
+        if cmake is None:
+            raise SystemExit(
+                "rcv: CMake was not found. Install cmake and ninja (pip install cmake ninja), "
+                "or set RCV_BUILD_CUDA=0 to leave the compiled kernels out."
+            )
+        build = ROOT / "build" / "cmake"
+        configure = [cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
+        subprocess.run([*configure, f"-DCMAKE_INSTALL_PREFIX={target}"], check=True)
+        subprocess.run([cmake, "--build", str(build), "--target", "install"], check=True)
+
+
+setup(
+    packages=[*find_packages(include=["rcv", "rcv.*"]), "rcv.kernels"],
+    package_dir={"rcv": "rcv", "rcv.kernels": "kernels"},
+    package_data={"rcv": ["py.typed", "assets/**/*"]},
+    cmdclass={"build_py": BuildWithCMake},
+)

@@ -1,0 +1,56 @@
+"""What is installed: the wheel's contents, the mapping of kernels/, quick imports."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import rcv
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*build, str(folder), str(ROOT)], check=True, env=_environment())
+    (wheel,) = folder.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    return zipfile.ZipFile(wheel).namelist()
+
+
+def _environment():
+    import os
+
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_wheel_has_one_top_level_package(wheel_names):
+    top = {name.split("/")[0] for name in wheel_names}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"rcv"}
+
+
+@pytest.mark.parametrize("name", ["rcv/kernels/__init__.py", "rcv/py.typed", "rcv/csrc/manifest.json"])
+def test_the_wheel_holds(wheel_names, name):
+    assert name in wheel_names
+
+
+def test_kernels_is_importable_outside_the_checkout_and_empty(tmp_path):
+    code = "import rcv.kernels, importlib.util; print(rcv.kernels.__file__); print(importlib.util.find_spec('kernels'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "None"
+    assert (ROOT / "kernels" / "__init__.py").read_text() == ""
+
+
+def test_import_does_not_load_torch(tmp_path):
+    code = "import sys, rcv; print('torch' in sys.modules, rcv.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", rcv.__version__]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
+        _ = rcv.frobnicate
