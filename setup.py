@@ -34,7 +34,16 @@ class BuildWithCMake(build_py):
                 "or set RCV_BUILD_CUDA=0 to leave the compiled kernels out."
             )
         build = ROOT / "build" / "cmake"
-        configure = [cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
+        configure = [
+            cmake,
+            "-S",
+            str(ROOT),
+            "-B",
+            str(build),
+            "-G",
+            "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ]
         subprocess.run([*configure, f"-DCMAKE_INSTALL_PREFIX={target}"], check=True)
         subprocess.run([cmake, "--build", str(build), "--target", "install"], check=True)
 

@@ -15,7 +15,16 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel_names(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+    ]
     subprocess.run([*build, str(folder), str(ROOT)], check=True, env=_environment())
     (wheel,) = folder.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
@@ -40,14 +49,18 @@ def test_the_wheel_holds(wheel_names, name):
 
 def test_kernels_is_importable_outside_the_checkout_and_empty(tmp_path):
     code = "import rcv.kernels, importlib.util; print(rcv.kernels.__file__); print(importlib.util.find_spec('kernels'))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[1] == "None"
     assert (ROOT / "kernels" / "__init__.py").read_text() == ""
 
 
 def test_import_does_not_load_torch(tmp_path):
     code = "import sys, rcv; print('torch' in sys.modules, rcv.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", rcv.__version__]
 
 
