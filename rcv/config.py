@@ -1,0 +1,59 @@
+"""Settings that users write: validated, refused by name with the nearest known one, kept as YAML."""
+
+import difflib
+import os
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+def nearest(name, known):
+    """Return ', did you mean X?' for the member of `known` closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def read_settings(path):
+    """Return the mapping that a YAML file holds ({} for an empty one); ValueError for anything else, by name."""
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such configuration file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {error}") from None
+    if settings is not None and not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}, expected 'name: value' lines")
+    return settings or {}
+
+
+class Config(BaseModel):
+    """Base of all settings: unknown names are errors that suggest the nearest known name."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, settings):
+        if isinstance(settings, dict):
+            for name in settings:
+                if name not in cls.model_fields:
+                    known = ", ".join(cls.model_fields)
+                    raise ValueError(
+                        f"unknown setting {name!r}{nearest(name, cls.model_fields)} (known: {known})"
+                    )
+        return settings
+
+    @classmethod
+    def read_yaml(cls, path):
+        """Return the settings in a YAML file, such as `write_yaml` wrote; ValueError as `read_settings`."""
+        return cls.model_validate(read_settings(path))
+
+    def write_yaml(self, path):
+        """Write all settings to `path` (atomically), so that the file alone repeats the run."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        os.replace(temporary, path)

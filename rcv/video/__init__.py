@@ -1,0 +1,18 @@
+"""Video files in and out: PyAV containers, GIFs, folders of frames, PNG sheets. Imports nothing else of rcv."""
+
+from .reading import FOLDER_FPS, Video, VideoError, VideoInfo, iter_frames, probe, read_video
+from .writing import check_target, frames_as_uint8, replacing, write_video
+
+__all__ = [
+    "FOLDER_FPS",
+    "Video",
+    "VideoError",
+    "VideoInfo",
+    "check_target",
+    "frames_as_uint8",
+    "iter_frames",
+    "probe",
+    "read_video",
+    "replacing",
+    "write_video",
+]
