@@ -1,0 +1,79 @@
+"""The two scans as loops over frames; backwards are reversed loops that read the saved states."""
+
+import torch
+
+
+def recurrent_forward(x, weight, h0, activation):
+    """Return h [B, F, N, C], contiguous; each state is rounded to x's dtype before the next frame reads it."""
+    h = torch.empty_like(x, memory_format=torch.contiguous_format)
+    transposed = weight.mT.expand(x.shape[0], -1, -1)
+    for i in range(x.shape[1]):
+        former = h0 if i == 0 else h[:, i - 1]
+        if former is None:
+            h[:, i] = x[:, i]
+        else:
+            torch.baddbmm(x[:, i], former, transposed, out=h[:, i])
+        _activate(h[:, i], activation)
+    return h
+
+
+def recurrent_backward(dh, weight, h, h0, activation):
+    """Return dx, dweight, dh0 (None without h0). dweight is one matrix product over all frames."""
+    dx = torch.empty_like(h)
+    expanded = weight.expand(h.shape[0], -1, -1)
+    for i in reversed(range(h.shape[1])):
+        g = dh[:, i]
+        if i + 1 < h.shape[1]:
+            g = torch.baddbmm(g, dx[:, i + 1], expanded)
+        dx[:, i] = _through_activation(g, h[:, i], activation)
+    # A sum over videos of one product each: frames and tokens are one axis without a copy.
+    dweight = (dx[:, 1:].flatten(1, 2).mT @ h[:, :-1].flatten(1, 2)).sum(0)
+    dh0 = None
+    if h0 is not None:
+        dweight += (dx[:, 0].mT @ h0).sum(0)
+        dh0 = dx[:, 0] @ weight
+    return dx, dweight, dh0
+
+
+def _activate(h, activation):
+    return h.tanh_() if activation == "tanh" else h.relu_()
+
+
+def _through_activation(g, h, activation):
+    """Gradient before the activation, from the state after it."""
+    if activation == "tanh":
+        return torch.ops.aten.tanh_backward(g, h)
+    return torch.ops.aten.threshold_backward(g, h, 0)
+
+
+def gated_forward(a, x, h0):
+    """Return h [B, F, N, C] in x's dtype and the last state [B, N, C] in float32 or wider."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    h = torch.empty_like(x, memory_format=torch.contiguous_format)
+    state = None if h0 is None else h0.to(wide)
+    for i in range(x.shape[1]):
+        state = (
+            x[:, i].to(wide) if state is None else torch.addcmul(x[:, i].to(wide), a[:, i].to(wide), state)
+        )
+        h[:, i] = state
+    # With one frame and no h0 the state may be x itself.
+    return h, state.clone(memory_format=torch.contiguous_format)
+
+
+def gated_backward(dh, dh_last, a, h, h0):
+    """Return da, dx, dh0 (None without h0); reads the states as saved, rounded to h's dtype."""
+    wide = torch.promote_types(h.dtype, torch.float32)
+    da = torch.empty_like(h)
+    dx = torch.empty_like(h)
+    g = dh_last.to(wide)
+    for i in reversed(range(h.shape[1])):
+        g = g + dh[:, i].to(wide)
+        dx[:, i] = g
+        if i:
+            da[:, i] = g * h[:, i - 1].to(wide)
+        elif h0 is None:
+            da[:, i] = 0
+        else:
+            da[:, i] = g * h0.to(wide)
+        g = g * a[:, i].to(wide)
+    return da, dx, None if h0 is None else g.to(h0.dtype)
