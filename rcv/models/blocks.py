@@ -1,0 +1,71 @@
+"""Inflation: a 2D Stable Diffusion UNet's modules become a video UNet's, in place, with their weights."""
+
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
+from rcv.models.layers import CastLinear, JointGroupNorm
+from rcv.models.sources import refuse_other_kinds
+
+
+class VideoTransformerBlock(BasicTransformerBlock):
+    """A transformer block that ends in a self-attention of every token over its own frames.
+
+    `forward` takes what BasicTransformerBlock's takes, by position too: checkpointing calls it so.
+    """
+
+    def inflate(self, preset, frames):
+        """Extend a 2D block in place; the temporal attention starts as the identity (a zero `to_out`)."""
+        self.attn1.__class__ = FirstAttention
+        self.attn1.inflate(preset, frames)
+        self.attn2.__class__ = TextAttention
+        self.attn2.frames = frames
+        self.attn_temp = None
+        if preset.temporal_attention:
+            self.norm_temp = nn.LayerNorm(self.dim)
+            self.attn_temp = TemporalAttention(
+                query_dim=self.dim,
+                heads=self.num_attention_heads,
+                dim_head=self.attention_head_dim,
+                dropout=self.dropout,
+                bias=self.attention_bias,
+                upcast_attention=self.attn1.upcast_attention,
+            )
+            self.attn_temp.frames = frames
+            nn.init.zeros_(self.attn_temp.to_out[0].weight)
+            nn.init.zeros_(self.attn_temp.to_out[0].bias)
+
+    def forward(self, *args, **kwargs):
+        hidden_states = super().forward(*args, **kwargs)
+        if self.attn_temp is None:
+            return hidden_states
+        return hidden_states + self.attn_temp(self.norm_temp(hidden_states))
+
+
+def inflate(unet, preset, frames):
+    """Turn the modules of a UNet2DConditionModel into those of `preset`, sharing the FrameCount `frames`.
+
+    Raises
+    ------
+    ValueError
+        For a UNet that is not Stable Diffusion 1.x or 2.x in kind (SDXL, upscalers, GLIGEN, DeepFloyd).
+    """
+    refuse_other_kinds(unet)
+    for module in list(unet.modules()):
+        if isinstance(module, BasicTransformerBlock):
+            module.__class__ = VideoTransformerBlock
+            module.inflate(preset, frames)
+        elif preset.group_norm == "joint" and isinstance(module, ResnetBlock2D):
+            _make_joint(module.norm1, frames)
+            _make_joint(module.norm2, frames)
+    if preset.group_norm == "joint" and unet.conv_norm_out is not None:
+        _make_joint(unet.conv_norm_out, frames)
+    for name, module in unet.named_modules():
+        if type(module) is nn.Linear and preset.trains(f"{name}.weight"):
+            module.__class__ = CastLinear
+
+
+def _make_joint(norm, frames):
+    norm.__class__ = JointGroupNorm
+    norm.frames = frames

@@ -1,0 +1,224 @@
+"""VideoUNet: diffusers' UNet2DConditionModel with frames folded into its batch."""
+
+import functools
+import inspect
+
+import torch
+import torch.utils.checkpoint
+from diffusers import ModelMixin, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+from rcv.models.blocks import inflate
+from rcv.models.layers import FrameCount
+from rcv.models.presets import get_preset
+from rcv.models.sources import blocks_2d, load_unet_2d, misfit
+
+__all__ = ["ModelMixin", "VideoUNet"]  # pipelines look for the name ModelMixin beside the model's class
+
+
+def _registered_with_preset(init):
+    """Give `init` its parent's signature and a preset: diffusers drops configuration keys that no signature names."""
+    signature = inspect.signature(UNet2DConditionModel.__init__)
+    preset = inspect.Parameter("preset", inspect.Parameter.KEYWORD_ONLY, default="recurrent")
+    init.__signature__ = signature.replace(parameters=[*signature.parameters.values(), preset])
+    return init
+
+
+class VideoUNet(UNet2DConditionModel):
+    """A Stable Diffusion 1.x or 2.x UNet over videos, its attention and memory chosen by a preset.
+
+    Made by `from_config(config, preset=...)`, `from_pretrained_2d(path, preset=...)` or, for what `save_pretrained`
+    wrote, `from_pretrained(path)`. Everything but the preset's trained set is frozen. Frames are a batch to the 2D
+    layers, in the order [B*F]; the modules that see a video read the call's frame count from one FrameCount.
+    """
+
+    _no_split_modules = ("VideoTransformerBlock", "ResnetBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+    _repeated_blocks = ("VideoTransformerBlock",)
+
+    @_registered_with_preset
+    def __init__(self, *args, preset="recurrent", **kwargs):
+        super().__init__(*args, **blocks_2d(kwargs))
+        self._inflate(get_preset(preset))
+
+    def _inflate(self, preset):
+        self.preset = preset
+        self.frames = FrameCount()
+        inflate(self, preset, self.frames)
+        self.register_to_config(preset={**vars(preset)})
+        self._own_names = frozenset(name for name, _ in self.named_parameters())
+        self.freeze_untrained()
+
+    @classmethod
+    def from_pretrained_2d(cls, path, preset="recurrent", *, subfolder=None, torch_dtype=None, variant=None,
+                           config=None, allow_pickle=False):  # fmt: skip
+        """Return a VideoUNet with the weights of a 2D UNet of Stable Diffusion 1.x or 2.x, new layers at their start.
+
+        Parameters
+        ----------
+        path : path
+            A UNet folder, a pipeline folder (its `unet` is taken), or a single .safetensors or .ckpt file.
+        preset : str or Preset
+        subfolder : str, optional
+            Folder of the UNet inside `path`; "unet" for a pipeline folder.
+        torch_dtype : torch.dtype, optional
+            Precision of the frozen weights, that of the files if left out; trained ones are float32 masters.
+        variant : str, optional
+            Of the weights' file name, such as "fp16".
+        config : path, optional
+            For a single file: a local UNet or pipeline folder in diffusers' layout whose configuration it follows.
+        allow_pickle : bool
+            Whether to read .ckpt and .bin files (tensors only, nothing in them is run).
+
+        Raises
+        ------
+        ValueError
+            For a folder or file that is missing, incomplete or another kind of model.
+        """
+        preset = get_preset(preset)
+        unet = load_unet_2d(path, subfolder, torch_dtype, variant, config, allow_pickle)
+        unet.__class__ = cls  # in place: 860 M parameters are neither initialised nor copied a second time
+        unet._inflate(preset)
+        return unet.set_precision(torch_dtype or unet.dtype).eval()
+
+    @classmethod
+    def from_pretrained(cls, path, **kwargs):
+        """Load what `save_pretrained` wrote; trained weights stay float32 whatever `torch_dtype` says.
+
+        Raises
+        ------
+        ValueError
+            For a 2D UNet, which `from_pretrained_2d` inflates.
+        """
+        config = cls.load_config(
+            path, **{k: v for k, v in kwargs.items() if k in ("subfolder", "local_files_only")}
+        )
+        if "preset" not in config:
+            raise ValueError(f"{path} holds a {config.get('_class_name')}, not a saved VideoUNet; "
+                             "VideoUNet.from_pretrained_2d(path, preset=...) inflates 2D UNets")  # fmt: skip
+        dtype = kwargs.pop("torch_dtype", None)
+        loaded = super().from_pretrained(path, **kwargs)
+        unet = loaded[0] if isinstance(loaded, tuple) else loaded
+        unet.freeze_untrained()
+        if isinstance(dtype, torch.dtype):
+            unet.set_precision(dtype)
+        return loaded
+
+    def forward(self, sample, timestep, encoder_hidden_states, *, class_labels=None, timestep_cond=None,
+                cross_attention_kwargs=None, return_dict=True, **unsupported):  # fmt: skip
+        """Predict for noisy latents.
+
+        Parameters
+        ----------
+        sample : Tensor [B,C,F,H,W]
+            Cast to the dtype of the frozen weights.
+        timestep : number or Tensor [] or [B]
+        encoder_hidden_states : Tensor [B,L,C]
+            One text embedding a video.
+        class_labels, timestep_cond : Tensor [B,...], optional
+            As in the 2D UNet, one a video.
+        cross_attention_kwargs : dict, optional
+            Only {"scale": ...} of LoRA adapters has an effect.
+
+        Returns
+        -------
+        UNet2DConditionOutput, or a tuple of its field
+            `sample` [B,C,F,H,W].
+        """
+        for name, value in unsupported.items():
+            if value is not None:
+                raise ValueError(f"VideoUNet does not take {name}; pass None or leave it out")
+        channels = self.config.in_channels
+        if sample.ndim != 5 or sample.shape[1] != channels:
+            raise ValueError(
+                f"sample has shape {tuple(sample.shape)}, expected [B,C,F,H,W] with C={channels}"
+            )
+        batch, _, frames, height, width = sample.shape
+        if encoder_hidden_states.ndim != 3 or encoder_hidden_states.shape[0] != batch:
+            raise ValueError(f"encoder_hidden_states has shape {tuple(encoder_hidden_states.shape)}, expected "
+                             f"[{batch},L,C], one text a video")  # fmt: skip
+        if torch.is_tensor(timestep) and timestep.ndim:
+            if timestep.shape not in ((1,), (batch,)):
+                raise ValueError(
+                    f"timestep has shape {tuple(timestep.shape)}, expected a number or [{batch}]"
+                )
+            timestep = timestep.expand(batch).repeat_interleave(frames)
+        per_video = {"class_labels": class_labels, "timestep_cond": timestep_cond}
+        with self.frames.pinned(frames):
+            (folded,) = super().forward(
+                sample.transpose(1, 2).reshape(batch * frames, channels, height, width).to(self.dtype),
+                timestep,
+                encoder_hidden_states.to(self.dtype),
+                cross_attention_kwargs=cross_attention_kwargs,
+                return_dict=False,
+                **{k: None if v is None else v.repeat_interleave(frames, 0) for k, v in per_video.items()},
+            )
+        output = folded.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
+        return UNet2DConditionOutput(sample=output) if return_dict else (output,)
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func=None):
+        """Recompute blocks in the backward, each with the frame count of its own forward."""
+        checkpoint = gradient_checkpointing_func or functools.partial(
+            torch.utils.checkpoint.checkpoint, use_reentrant=False
+        )
+
+        def checkpoint_pinned(module, *args):
+            frames = self.frames.value
+
+            def run(*args):
+                with self.frames.pinned(frames):
+                    return module(*args)
+
+            return checkpoint(run, *args)
+
+        super().enable_gradient_checkpointing(checkpoint_pinned)
+
+    def set_attn_processor(self, processor):
+        """Refuse: the preset chooses the attention, `rcv.set_backend` the program that runs it."""
+        raise ValueError("VideoUNet's attention belongs to its preset and takes no processors; "
+                         "rcv.set_backend chooses the implementation")  # fmt: skip
+
+    def _own_parameters(self):
+        """Return the model's parameters by name, whatever PEFT wrapped around them and without what it added."""
+        plain = ((name.replace(".base_layer.", "."), value) for name, value in self.named_parameters())
+        return {name: value for name, value in plain if name in self._own_names}
+
+    def trained_names(self):
+        """Return the state-dict keys of the preset's trained set."""
+        return [name for name in self._own_parameters() if self.preset.trains(name)]
+
+    def freeze_untrained(self):
+        """Let exactly the preset's trained set require gradients; PEFT adapters are left as they are."""
+        for name, parameter in self._own_parameters().items():
+            parameter.requires_grad_(self.preset.trains(name))
+
+    def set_precision(self, dtype):
+        """Put frozen parameters and buffers in `dtype`; trained ones become float32 masters, cast in each call.
+
+        Returns the UNet. float64 holds for all: it is for checks.
+        """
+        masters = torch.promote_types(dtype, torch.float32)
+        for name, parameter in self._own_parameters().items():
+            parameter.data = parameter.data.to(masters if self.preset.trains(name) else dtype)
+        for buffer in self.buffers():
+            if buffer.is_floating_point():
+                buffer.data = buffer.data.to(dtype)
+        return self
+
+    def adapter_state_dict(self):
+        """Return the trained weights alone, by state-dict key."""
+        own = self._own_parameters()
+        return {name: own[name].detach() for name in self.trained_names()}
+
+    def load_adapter_state_dict(self, state):
+        """Load what `adapter_state_dict` returned, all of it.
+
+        Raises
+        ------
+        ValueError
+            Naming the missing, unexpected or misshapen entries, as an adapter of another preset or base has.
+        """
+        own = self.adapter_state_dict()
+        if faults := misfit(own, state):
+            raise ValueError(f"the adapter does not fit preset {self.preset.name!r} of this UNet: {faults}")
+        for name, value in state.items():
+            own[name].copy_(value)
