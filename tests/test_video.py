@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rcv.video import VideoError, frames_as_uint8, iter_frames, probe, read_video, write_video
+from rcv.video import VideoError, check_target, frames_as_uint8, iter_frames, probe, read_video, write_video
 from rcv.video import writing as rcv_video_writing
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "videos"
@@ -87,6 +87,56 @@ def test_gif_palette_is_good_on_a_gradient(tmp_path):
         x.reshape(3, 8, 8, 8, 8, 3).mean((2, 4)) for x in (video.frames.astype(float), frames.astype(float))
     ]
     assert np.abs(means[0] - means[1]).max() < 12
+
+
+def test_gif_of_few_colours_is_exact(tmp_path):
+    """Drawn pictures have few: none may be lost or dithered, however rare."""
+    frames = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)[
+        np.random.default_rng(1).integers(0, 255, (3, 40, 40))
+    ]
+    frames[1, 7, 9] = (255, 0, 255)  # the 256th, once
+    assert np.array_equal(read_video(write_video(tmp_path / "clip.gif", frames)).frames, frames)
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "clip.mkv", "folder", "sheet.png"])
+def test_scale_makes_squares_of_pixels(tmp_path, name):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 10, 3), dtype=np.uint8)
+    path = write_video(tmp_path / name, frames, scale=3, lossless=name.endswith(".mkv"))
+    if name == "sheet.png":
+        assert Image.open(path).size == (60, 24)
+        return
+    video = read_video(path).frames
+    assert np.array_equal(video, frames.repeat(3, 1).repeat(3, 2))
+    with pytest.raises(ValueError, match="scale is 0"):
+        write_video(path, frames, scale=0)
+
+
+def test_targets_are_checked_before_work_is_spent(tmp_path):
+    assert check_target(tmp_path / "new" / "clip.GIF") == tmp_path / "new" / "clip.GIF"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(NotADirectoryError, match="file: is a file; expected a folder"):
+        check_target(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"holds other files \(file\)"):
+        check_target(tmp_path)
+    with pytest.raises(ValueError, match="unknown suffix"):
+        check_target(tmp_path / "clip.mpeg4")
+
+
+def test_a_failed_write_leaves_the_old_folder(tmp_path, flat, monkeypatch):
+    path = write_video(tmp_path / "out", flat)
+    replace = rcv_video_writing.os.replace
+
+    def fail_second(source, target):
+        if Path(target) == path:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(rcv_video_writing.os, "replace", fail_second)
+    with pytest.raises(OSError, match=r"cannot write .*out: No space left"):
+        write_video(path, flat[:2])
+    assert np.array_equal(read_video(path).frames, flat)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_folder_is_read_in_numeric_order(tmp_path, flat):

@@ -1,0 +1,184 @@
+"""Settings of generation and inversion. Importing this module brings no PyTorch, so that `rcv --help` is quick."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from rcv.config import Config, nearest
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "pndm": "PNDMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+EMBEDDED = "embedded"
+"""What the adapters of the embedded model name as their base."""
+
+
+class ModelConfig(Config):
+    """Which model runs, and where: shared by generation and inversion."""
+
+    base: str | None = Field(
+        None,
+        description="Stable Diffusion 1.x or 2.x folder; the adapter's own, else the embedded model, if left out.",
+    )
+    adapter: Path | None = Field(None, description="Folder or .safetensors file that `rcv finetune` wrote.")
+    preset: str | None = Field(
+        None, description="What a frame attends to; the adapter's, else recurrent, if left out."
+    )
+    scheduler: str | None = Field(
+        None, description=f"One of {', '.join(SCHEDULERS)}; the base's own if left out."
+    )
+    precision: str = Field("fp32", description="fp32, fp16 or bf16.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; a GPU if there is one.")
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name):
+        if name is not None:
+            from rcv.models import get_preset
+
+            get_preset(name)
+        return name
+
+    @field_validator("scheduler", "precision")
+    @classmethod
+    def _known_name(cls, name, info):
+        known = {"scheduler": SCHEDULERS, "precision": PRECISIONS}[info.field_name]
+        if name is not None and name not in known:
+            raise ValueError(
+                f"unknown {info.field_name} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
+            )
+        return name
+
+    def with_adapter_defaults(self):
+        """Return the settings with those that were left open taken from the adapter; itself without one."""
+        if self.adapter is None:
+            return self
+        from rcv.diffusion.loading import adapter_description
+
+        return self.model_copy(update=self._left_open(adapter_description(self.adapter)))
+
+    def _left_open(self, trained):
+        """Return {setting: value} of what an adapter's description says on settings that are None."""
+        base = trained.get("base")
+        said = {"base": None if base == EMBEDDED else base, "preset": trained.get("preset")}
+        if self.height is None and self.width is None:
+            said["height"], said["width"] = trained.get("size", (None, None))
+        return {
+            name: value for name, value in said.items() if value is not None and getattr(self, name) is None
+        }
+
+
+class GenerateConfig(ModelConfig):
+    """Settings of `rcv generate`."""
+
+    prompts: list[str] = Field([], description="What to show; several prompts give several videos.")
+    negative_prompt: str = Field("", description="What to keep away from.")
+    videos_per_prompt: int = Field(1, ge=1, description="Videos of each prompt, with different seeds.")
+    batch_size: int = Field(1, ge=1, description="Videos at once: faster on a GPU, more memory.")
+    frames: int | None = Field(
+        None,
+        ge=1,
+        description="Frames of each video; those of the latents or of the adapter's training, else 16, if left out.",
+    )
+    height: int | None = Field(
+        None, ge=1, description="Pixels; the adapter's, else the base's own size, if left out."
+    )
+    width: int | None = Field(
+        None, ge=1, description="Pixels; the adapter's, else the base's own size, if left out."
+    )
+    steps: int = Field(50, ge=1, description="Denoising steps.")
+    guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 turns it off.")
+    guidance_rescale: float = Field(
+        0.0, ge=0, le=1, description="Rescale of the guided prediction's spread (0 to 1)."
+    )
+    seed: int = Field(0, ge=0, description="Video k of a call uses seed + k.")
+    noise: str | None = Field(
+        None,
+        description="independent, shared or autoregressive initial noise over frames; as the adapter was trained, "
+        "else independent, if left out.",
+    )
+    noise_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="How much the frames' noise has in common (0 to 1); as the adapter, else 0.5, if left out.",
+    )
+    noise_form: str | None = Field(
+        None,
+        description="variance_preserving, or paper for its formulas; as the adapter, else the first, if left out.",
+    )
+    latents: Path | None = Field(
+        None, description="Initial latents that `rcv invert` wrote (guided generation)."
+    )
+    first_frame: Path | None = Field(None, description="Picture or clip whose first frame begins the video.")
+    fps: float = Field(8.0, gt=0, description="Frames a second of the written file.")
+    scale: int = Field(1, ge=1, description="Each pixel is written as a square of so many: for small videos.")
+    decode_chunk_size: int = Field(8, ge=1, description="Frames that the VAE decodes at once.")
+    output: Path = Field(
+        Path("video.mp4"),
+        description=".mp4, .gif, .png (a sheet) or a folder of frames; an earlier result there is replaced.",
+    )
+
+    @model_validator(mode="after")
+    def _noise_is_known(self):
+        self.noise_config()
+        return self
+
+    def noise_config(self):
+        """Return the NoiseConfig of these settings; ValueError for an unknown strategy or form."""
+        from rcv.diffusion.noise import NoiseConfig
+
+        given = {"strategy": self.noise, "alpha": self.noise_alpha, "form": self.noise_form}
+        return NoiseConfig(**{name: value for name, value in given.items() if value is not None})
+
+    def _left_open(self, trained):
+        if self.latents is not None:  # they have a size and a frame count
+            trained = {name: value for name, value in trained.items() if name not in ("size", "frames")}
+        said = super()._left_open(trained)
+        if self.frames is None and "frames" in trained:
+            said["frames"] = trained["frames"]
+        noise = trained.get("noise", {})
+        if self.noise in (None, noise.get("strategy")):
+            own = {
+                "noise": noise.get("strategy"),
+                "noise_alpha": noise.get("alpha"),
+                "noise_form": noise.get("form"),
+            }
+            said.update({name: value for name, value in own.items() if getattr(self, name) is None})
+        return said
+
+
+class InvertConfig(ModelConfig):
+    """Settings of `rcv invert`."""
+
+    video: Path | None = Field(None, description="Video file, GIF or folder of frames.")
+    prompt: str = Field("", description="Text during the inversion; empty as Tune-A-Video does.")
+    frames: int = Field(16, ge=1, description="Frames taken from the start of the video.")
+    stride: int = Field(1, ge=1, description="Every which frame of the video.")
+    height: int | None = Field(
+        None, ge=1, description="Pixels; the adapter's, else the base's own size, if left out."
+    )
+    width: int | None = Field(
+        None, ge=1, description="Pixels; the adapter's, else the base's own size, if left out."
+    )
+    steps: int = Field(50, ge=1, description="Inversion steps; generate with as many.")
+    seed: int = Field(0, ge=0, description="Seed of the VAE's draw.")
+    output: Path = Field(
+        Path("latents.safetensors"), description="Where the latents go; an earlier file is replaced."
+    )
+
+    @field_validator("output")
+    @classmethod
+    def _is_safetensors(cls, output):
+        if output.suffix != ".safetensors":
+            raise ValueError(f"{output.name}: latents are written as .safetensors")
+        return output
