@@ -1,0 +1,26 @@
+"""Finetuning on a few clips: settings, data, trainer, checkpoints and adapters."""
+
+import importlib
+
+_HOME = {
+    "CheckpointError": "checkpoint",
+    "ClipFolder": "clips",
+    "ClipsError": "clips",
+    "DivergedError": "trainer",
+    "FinetuneConfig": "config",
+    "FinetuneResult": "run",
+    "FolderBusyError": "lock",
+    "Interrupted": "run",
+    "OutputError": "disk",
+    "finetune": "run",
+    "read_adapter": "adapter",
+    "save_adapter": "adapter",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'rcv.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rcv.training.{_HOME[name]}"), name)

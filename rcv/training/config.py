@@ -1,0 +1,197 @@
+"""Settings of a finetuning run."""
+
+import math
+import re
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from rcv.config import Config, nearest
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+SCHEDULES = ("linear", "cosine", "constant")
+CROPS = ("random", "center")
+NOISES = ("independent", "shared", "autoregressive")
+NOISE_FORMS = ("variance_preserving", "paper")
+NAMED = {
+    "precision": PRECISIONS,
+    "schedule": SCHEDULES,
+    "crop": CROPS,
+    "noise": NOISES,
+    "noise_form": NOISE_FORMS,
+}
+
+LEARNING_RATE = 3e-5
+EMBEDDED_LEARNING_RATE = 3e-4
+"""The embedded model is a hundredth of Stable Diffusion's size and bears larger steps."""
+
+
+class FinetuneConfig(Config):
+    """Settings of `rcv finetune`. Names left out take the defaults; `finetune` writes them resolved."""
+
+    clips: Path | None = Field(
+        None,
+        description="Folder of clips (video files, GIFs, folders of frames), each with its caption in NAME.txt; "
+        "clips of --theme are rendered if left out.",
+    )
+    theme: str = Field(
+        "animal walking", description="Theme of the motion world that is rendered without --clips."
+    )
+    exclude_subject: list[str] = Field(
+        [], description="Subjects of the theme that are not rendered: for generating them, unseen."
+    )
+    clip_count: int = Field(12, ge=1, description="Clips that are rendered without --clips.")
+    base: str | None = Field(
+        None, description="Stable Diffusion 1.x or 2.x folder; the embedded model if left out."
+    )
+    preset: str = Field("recurrent", description="What a frame attends to and what is trained.")
+    output: Path = Field(
+        Path("runs/finetune"), description="Folder for the adapter, the log and the checkpoints."
+    )
+    frames: int = Field(16, ge=1, description="Frames of a training sample.")
+    size: tuple[int, int] | None = Field(
+        None,
+        description="Height and width in pixels, such as 320x512 (or 256 for both); the base's own if left out.",
+    )
+    stride: int = Field(1, ge=1, description="Every which frame of a clip is taken.")
+    crop: str = Field("random", description="random or center: what is cut off where the aspect differs.")
+    steps: int = Field(300, ge=1, description="Optimizer steps.")
+    batch_size: int = Field(1, ge=1, description="Samples at once on each device.")
+    gradient_accumulation: int = Field(
+        1, ge=1, description="Batches whose gradients make one optimizer step."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description=f"Highest learning rate; {LEARNING_RATE} if left out, {EMBEDDED_LEARNING_RATE} "
+        "for the embedded model.",
+    )
+    schedule: str = Field("linear", description="linear, cosine or constant learning rate after the warm-up.")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Steps of linear warm-up; a tenth of --steps if left out."
+    )
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
+    precision: str = Field(
+        "auto",
+        description="fp32, fp16 or bf16 for the frozen weights and the computation; trained weights stay in "
+        "fp32. auto: fp32 on a CPU; on a GPU bf16 where it computes in it natively, else fp16.",
+    )
+    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, slower.")
+    noise: str = Field("independent", description="independent, shared or autoregressive noise over frames.")
+    noise_alpha: float = Field(
+        0.5, ge=0, le=1, description="How much the frames' noise has in common (0 to 1)."
+    )
+    noise_form: str = Field(
+        "variance_preserving", description="variance_preserving, or paper for its formulas."
+    )
+    seed: int = Field(0, ge=0, description="With the clips and the settings it determines the run.")
+    eval_draws: int = Field(
+        8,
+        ge=0,
+        description="Fixed draws (clip, noise, timestep) whose mean loss is measured before training, at checkpoints "
+        "and at the end: eval_losses.csv. 0: none.",
+    )
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
+    resume: str = Field(
+        "auto",
+        description="auto: go on with the same settings from the newest checkpoint in --output; latest: the "
+        "same, with settings that may differ; never: start over; or the path of a checkpoint.",
+    )
+    workers: int = Field(
+        1, ge=0, description="Threads that decode the next samples; the draws don't depend on it."
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _parse_size(cls, size):
+        if isinstance(size, int) or (isinstance(size, str) and re.fullmatch(r"\d+", size.strip())):
+            size = (int(size), int(size))
+        if isinstance(size, str):
+            match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[x×, ]\s*(\d+)\s*[)\]]?\s*", size)
+            if not match:
+                raise ValueError(f"{size!r} is no size; expected HEIGHTxWIDTH, such as 320x512")
+            size = (int(match[1]), int(match[2]))
+        if size is not None and any(isinstance(side, int) and side < 1 for side in size):
+            raise ValueError(f"sides must be at least 1 pixel, given {tuple(size)}")
+        return size
+
+    @field_validator(*NAMED)
+    @classmethod
+    def _known_name(cls, name, info: ValidationInfo):
+        known = NAMED[info.field_name]
+        if name not in known:
+            raise ValueError(
+                f"unknown {info.field_name} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
+            )
+        return name
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name):
+        from rcv.models import get_preset
+
+        get_preset(name)
+        return name
+
+    @field_validator("theme")
+    @classmethod
+    def _known_theme(cls, name):
+        from rcv.world import THEMES
+
+        if name not in THEMES:
+            raise ValueError(f"unknown theme {name!r}{nearest(name, THEMES)} (known: {', '.join(THEMES)})")
+        return name
+
+    @model_validator(mode="after")
+    def _warmup_fits(self):
+        if self.warmup_steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, more than all {self.steps} steps")
+        return self
+
+    @model_validator(mode="after")
+    def _subjects_are_of_the_theme(self):
+        from rcv.world import SUBJECTS
+
+        if not self.exclude_subject:
+            return self
+        if self.clips is not None:
+            raise ValueError(
+                "exclude_subject chooses what is rendered of a theme; it cannot be given with clips"
+            )
+        known = SUBJECTS[self.theme]
+        for subject in self.exclude_subject:
+            if subject not in known:
+                raise ValueError(
+                    f"exclude_subject: {self.theme!r} has no subject {subject!r}{nearest(subject, known)} "
+                    f"(it has: {', '.join(known)})"
+                )
+        if set(known) <= set(self.exclude_subject):
+            raise ValueError(
+                f"exclude_subject leaves no subject of {self.theme!r} (it has: {', '.join(known)})"
+            )
+        return self
+
+    def noise_config(self):
+        """Return the NoiseConfig of these settings."""
+        from rcv.diffusion import NoiseConfig
+
+        return NoiseConfig(strategy=self.noise, alpha=self.noise_alpha, form=self.noise_form)
+
+    def learning_rate_at(self, step):
+        """Return the learning rate of optimizer step `step` (counted from 0); a function of the settings alone.
+
+        The warm-up rises linearly and reaches the highest rate at step `warmup_steps`; its first step is not 0,
+        since that would be a step that trains nothing. The decay would reach 0 at step `steps`.
+        """
+        peak, warmup = self.learning_rate, self.warmup_steps
+        if step < warmup:
+            return peak * (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, self.steps - warmup)
+        if self.schedule == "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * done))
+        return peak if self.schedule == "constant" else peak * (1 - done)

@@ -1,0 +1,108 @@
+"""Which checkpoint a run goes on from, and whether it belongs to the same run."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from rcv.training.checkpoint import MANIFEST, list_checkpoints, load_checkpoint, newest_checkpoint
+
+NEUTRAL = (
+    *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
+    *("gradient_checkpointing", "batch_size", "gradient_accumulation"),
+    *("clips", "clip_count", "theme", "exclude_subject", "base"),
+)
+"""Settings that may differ without a word: they do not change what is computed, or are compared by content instead."""
+
+logger = logging.getLogger(__name__)
+
+
+def find_checkpoint(resume, folder):
+    """Return the Checkpoint to go on from, or None for a new run.
+
+    Parameters
+    ----------
+    resume : str
+        "auto" or "latest": the newest complete checkpoint in `folder`, which "latest" requires. "never": none; the
+        checkpoints of an earlier run are set aside as `checkpoints.replaced`. Else the path of a checkpoint, of a
+        folder of checkpoints, or of a run.
+    folder : path
+        OUTPUT/checkpoints.
+    """
+    folder = Path(folder)
+    if resume == "never":
+        if list_checkpoints(folder):
+            aside = folder.with_name(folder.name + ".replaced")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
+        return None
+    if resume in ("auto", "latest"):
+        path = newest_checkpoint(folder)
+        if path is None and resume == "latest":
+            raise ValueError(f"resume: 'latest' was asked for, but {folder} holds no complete checkpoint")
+        return None if path is None else load_checkpoint(path)
+    given = Path(resume).expanduser()
+    path = (
+        given
+        if (given / MANIFEST).exists()
+        else newest_checkpoint(given) or newest_checkpoint(given / "checkpoints")
+    )
+    if path is None:
+        raise ValueError(
+            f"resume: {given} holds no complete checkpoint; expected auto, latest, never or the path of one"
+        )
+    return load_checkpoint(path)
+
+
+def check_same_run(identity, checkpoint, resume):
+    """Raise if a checkpoint belongs to a run of other settings, base or clips; "auto" alone insists on all of them.
+
+    Parameters
+    ----------
+    identity : dict
+        `settings`, `base`, `clips` (name to digest) and `samples_per_step` of the present run.
+    checkpoint : Checkpoint
+        Its state holds the same.
+    resume : str
+        With "latest" or a path the user asked to go on from this checkpoint: differences are warned of, except
+        another preset, whose weights have no place.
+    """
+    preset, saved = identity["settings"]["preset"], checkpoint.state["settings"]["preset"]
+    if preset != saved:
+        raise ValueError(
+            f"resume: the checkpoint has preset {saved!r}, this run {preset!r}; give this run another output"
+        )
+    lines = differences(checkpoint.state, identity)
+    if not lines:
+        return
+    listed = "\n".join(f"  {line}" for line in lines)
+    if resume == "auto":
+        raise ValueError(
+            f"output: {identity['settings']['output']} holds step {checkpoint.step} of a run that differs from this "
+            f"one (there -> here):\n{listed}\nChoose another output, or resume=latest to go on from it all the same, "
+            "or resume=never to start over"
+        )
+    logger.warning(
+        "going on from step %s of a run that differs (there -> here):\n%s", checkpoint.step, listed
+    )
+
+
+def differences(saved, present):
+    """Return a line for everything that tells two runs apart."""
+    lines = []
+    for name, value in present["settings"].items():
+        before = saved["settings"].get(name)
+        if name not in NEUTRAL and before != value:
+            lines.append(f"{name}: {before} -> {value}")
+    if saved["base"] != present["base"]:
+        lines.append(f"base: another model ({saved['settings']['base']} -> {present['settings']['base']})")
+    for name in sorted(saved["clips"].keys() | present["clips"].keys()):
+        before, now = saved["clips"].get(name), present["clips"].get(name)
+        if before != now:
+            what = (
+                "added" if before is None else "removed" if now is None else "its content or caption changed"
+            )
+            lines.append(f"clip {name}: {what}")
+    if saved["samples_per_step"] != present["samples_per_step"]:
+        lines.append(f"samples a step: {saved['samples_per_step']} -> {present['samples_per_step']}")
+    return lines
