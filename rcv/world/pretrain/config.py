@@ -1,0 +1,40 @@
+"""Settings of the embedded model's training."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from rcv.config import Config
+
+
+class PretrainConfig(Config):
+    """Settings of `rcv world pretrain`; the defaults are those of the model in the package."""
+
+    output: Path = Field(Path("runs/world"), description="Folder for images, checkpoints, log and the model.")
+    seed: int = Field(0, ge=0, description="Seed of the images, the weights and all draws.")
+    size: int = Field(64, ge=16, multiple_of=16, description="Pixels a side.")
+    images: int = Field(40_000, ge=1, description="Images rendered for training.")
+    vae_widths: list[int] = Field([32, 64, 96], description="Channels of the autoencoder's levels.")
+    vae_steps: int = Field(2_000, ge=1, description="Steps of the autoencoder.")
+    vae_batch: int = Field(16, ge=1, description="Images a step of the autoencoder.")
+    vae_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of the autoencoder.")
+    vocabulary: int = Field(1_500, ge=600, description="Tokens of the tokenizer, bytes included.")
+    text_width: int = Field(128, ge=8, description="Channels of the text model.")
+    text_layers: int = Field(4, ge=1, description="Layers of the text model.")
+    text_steps: int = Field(400, ge=1, description="Steps in which the text model learns to name attributes.")
+    text_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of those steps.")
+    widths: list[int] = Field([48, 96, 192], description="Channels of the UNet's levels.")
+    heads: list[int] = Field([2, 3, 6], description="Attention heads of the UNet's levels.")
+    steps: int = Field(2_400, ge=1, description="Steps of the UNet and the text model together.")
+    batch: int = Field(32, ge=1, description="Latents a step.")
+    learning_rate: float = Field(8e-4, gt=0, description="Highest learning rate of the UNet.")
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="Decay of the averaged weights that are kept.")
+    caption_drop: float = Field(0.1, ge=0, lt=1, description="Share of captions left empty, for guidance.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    workers: int = Field(2, ge=1, description="Processes that render.")
+
+    @model_validator(mode="after")
+    def _one_head_count_a_level(self):
+        if len(self.heads) != len(self.widths):
+            raise ValueError(f"heads names {len(self.heads)} levels and widths {len(self.widths)}")
+        return self
