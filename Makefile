@@ -22,7 +22,7 @@ install: $(INSTALLED) ## make .venv with the locked dependencies and this packag
 
 demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generate an unseen subject
 	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject elephant --output $(DEMO)
-	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --output $(DEMO)/elephant.gif
+	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/elephant.gif
 	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/elephant.gif"
 
 test: $(INSTALLED) ## the tests, slow ones left out
@@ -41,7 +41,7 @@ lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 sdist: $(INSTALLED) ## source distribution and wheel, in dist/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m build --no-isolation
 
-world: $(INSTALLED) ## train the embedded model again from its clips (about two hours on two cores)
+world: $(INSTALLED) ## train the embedded model again from its clips (about an hour and a quarter on one core)
 	$(BIN)/rcv world pretrain --output runs/world
 
 clean: ## remove what builds and runs left behind
