@@ -143,7 +143,7 @@ def load_pipeline(config):
         base,
         preset=config.preset,
         adapter=config.adapter,
-        torch_dtype=getattr(torch, PRECISIONS[config.precision]),
+        dtype=getattr(torch, PRECISIONS[config.precision]),
     )
     if config.scheduler is not None:
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)

@@ -36,7 +36,7 @@ def load_base(
     path: str | Path,
     preset: str | Preset | None,
     adapter: str | Path | None,
-    torch_dtype: torch.dtype,
+    dtype: torch.dtype,
     variant: str | None = None,
     allow_pickle: bool = False,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def load_base(
     scheduler = getattr(diffusers, index["scheduler"][1], None)
     if scheduler is None:
         raise ValueError(f"{folder}: diffusers has no scheduler {index['scheduler'][1]!r}")
-    files = {"torch_dtype": torch_dtype, "variant": variant}
+    files = {"dtype": dtype, "variant": variant}
     unet = _load(folder / "unet", _load_unet, index["unet"][1], preset, allow_pickle, **files)
     if weights is not None:
         unet.load_adapter_state_dict(weights)

@@ -62,7 +62,15 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
 
     @classmethod
     def from_base(
-        cls, path, preset=None, adapter=None, torch_dtype=None, variant=None, allow_pickle=False
+        cls,
+        path,
+        preset=None,
+        adapter=None,
+        torch_dtype=None,
+        variant=None,
+        allow_pickle=False,
+        *,
+        dtype=None,
     ) -> "VideoPipeline":
         """Pipeline on a Stable Diffusion 1.x or 2.x model in diffusers' layout.
 
@@ -75,8 +83,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
             Name or Preset. None takes the adapter's, else "recurrent".
         adapter
             Trained weights to put in: the `.safetensors` file that finetuning wrote, or its folder.
-        torch_dtype
-            Of all models; float32 if None, whatever the files hold.
+        torch_dtype, dtype
+            Of all models (diffusers' former and present name); float32 if None, whatever the files hold.
         variant
             "fp16" reads `*.fp16.safetensors`.
         allow_pickle
@@ -87,7 +95,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         ValueError
             `path` is another kind of model or lacks files; `adapter` is no adapter, or of another preset.
         """
-        return cls(**load_base(path, preset, adapter, torch_dtype or torch.float32, variant, allow_pickle))
+        dtype = dtype or torch_dtype or torch.float32
+        return cls(**load_base(path, preset, adapter, dtype, variant, allow_pickle))
 
     @property
     def interrupt(self) -> bool:

@@ -26,18 +26,18 @@ PLAIN = {
 }
 
 
-def load_unet_2d(path, subfolder=None, torch_dtype=None, variant=None, config=None, allow_pickle=False):
+def load_unet_2d(path, subfolder=None, dtype=None, variant=None, config=None, allow_pickle=False):
     """Return the UNet2DConditionModel at `path`; parameters and errors as `VideoUNet.from_pretrained_2d`."""
     path = Path(path)
     if path.is_file():
-        return _from_single_file(path, torch_dtype, config, allow_pickle)
+        return _from_single_file(path, dtype, config, allow_pickle)
     folder = unet_folder(path, subfolder)
     _check_kind(folder)
     weights = find_weights(folder, (WEIGHTS,), allow_pickle, variant)
     try:
         unet, info = UNet2DConditionModel.from_pretrained(
             folder,
-            torch_dtype=torch_dtype,
+            dtype=dtype,
             variant=variant,
             local_files_only=True,
             use_safetensors=weights.suffix not in PICKLES,
@@ -204,7 +204,7 @@ def _check_kind(folder):
         raise ValueError(f"{folder} holds a {class_name}, not a UNet2DConditionModel; {EXPECTED}")
 
 
-def _from_single_file(path, torch_dtype, config, allow_pickle):
+def _from_single_file(path, dtype, config, allow_pickle):
     state = read_weights(path, allow_pickle)
     if config is None:
         raise ValueError(
@@ -220,7 +220,7 @@ def _from_single_file(path, torch_dtype, config, allow_pickle):
             raise ValueError(f"{path} does not fit the UNet that {folder} describes: {faults}")
     try:
         unet = UNet2DConditionModel.from_single_file(
-            state, config=str(folder), torch_dtype=torch_dtype, local_files_only=True
+            state, config=str(folder), dtype=dtype, local_files_only=True
         )
     except Exception as error:  # it fails in as many ways as there are files of another kind
         raise ValueError(f"{path} cannot be read as the UNet that {folder} describes: {error}") from error

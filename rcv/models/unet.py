@@ -49,8 +49,8 @@ class VideoUNet(UNet2DConditionModel):
         self.freeze_untrained()
 
     @classmethod
-    def from_pretrained_2d(cls, path, preset="recurrent", *, subfolder=None, torch_dtype=None, variant=None,
-                           config=None, allow_pickle=False):  # fmt: skip
+    def from_pretrained_2d(cls, path, preset="recurrent", *, subfolder=None, dtype=None, torch_dtype=None,
+                           variant=None, config=None, allow_pickle=False):  # fmt: skip
         """Return a VideoUNet with the weights of a 2D UNet of Stable Diffusion 1.x or 2.x, new layers at their start.
 
         Parameters
@@ -60,8 +60,9 @@ class VideoUNet(UNet2DConditionModel):
         preset : str or Preset
         subfolder : str, optional
             Folder of the UNet inside `path`; "unet" for a pipeline folder.
-        torch_dtype : torch.dtype, optional
+        dtype, torch_dtype : torch.dtype, optional
             Precision of the frozen weights, that of the files if left out; trained ones are float32 masters.
+            diffusers calls it `dtype` now and `torch_dtype` before.
         variant : str, optional
             Of the weights' file name, such as "fp16".
         config : path, optional
@@ -75,14 +76,15 @@ class VideoUNet(UNet2DConditionModel):
             For a folder or file that is missing, incomplete or another kind of model.
         """
         preset = get_preset(preset)
-        unet = load_unet_2d(path, subfolder, torch_dtype, variant, config, allow_pickle)
+        dtype = dtype or torch_dtype
+        unet = load_unet_2d(path, subfolder, dtype, variant, config, allow_pickle)
         unet.__class__ = cls  # in place: 860 M parameters are neither initialised nor copied a second time
         unet._inflate(preset)
-        return unet.set_precision(torch_dtype or unet.dtype).eval()
+        return unet.set_precision(dtype or unet.dtype).eval()
 
     @classmethod
     def from_pretrained(cls, path, **kwargs):
-        """Load what `save_pretrained` wrote; trained weights stay float32 whatever `torch_dtype` says.
+        """Load what `save_pretrained` wrote; trained weights stay float32 whatever `dtype` (or `torch_dtype`) says.
 
         Raises
         ------
@@ -96,6 +98,7 @@ class VideoUNet(UNet2DConditionModel):
             raise ValueError(f"{path} holds a {config.get('_class_name')}, not a saved VideoUNet; "
                              "VideoUNet.from_pretrained_2d(path, preset=...) inflates 2D UNets")  # fmt: skip
         dtype = kwargs.pop("torch_dtype", None)
+        dtype = kwargs.pop("dtype", dtype)
         loaded = super().from_pretrained(path, **kwargs)
         unet = loaded[0] if isinstance(loaded, tuple) else loaded
         unet.freeze_untrained()

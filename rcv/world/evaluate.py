@@ -150,7 +150,7 @@ def _load(path):
     from diffusers import StableDiffusionPipeline  # seconds to import
 
     pipe = StableDiffusionPipeline.from_pretrained(
-        Path(path) if path is not None else model_path(), torch_dtype=torch.float32
+        Path(path) if path is not None else model_path(), dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -45,7 +45,7 @@ def edit_index(folder, **entries):
 
 
 def test_precision_and_default_preset(base):
-    pipe = VideoPipeline.from_base(base, torch_dtype=torch.float16)
+    pipe = VideoPipeline.from_base(base, dtype=torch.float16)
     assert pipe.unet.preset.name == "recurrent"
     assert pipe.unet.dtype == pipe.vae.dtype == pipe.text_encoder.dtype == torch.float16
     assert VideoPipeline.from_base(base).vae.dtype == torch.float32

@@ -59,7 +59,7 @@ def test_a_pipeline_folder(tmp_path):
 
 
 def test_precision_is_that_of_the_frozen_weights(saved):
-    video = VideoUNet.from_pretrained_2d(saved[1], torch_dtype=torch.float16)
+    video = VideoUNet.from_pretrained_2d(saved[1], dtype=torch.float16)
     trained = set(video.trained_names())
     assert {p.dtype for name, p in video.named_parameters() if name in trained} == {torch.float32}
     assert {p.dtype for name, p in video.named_parameters() if name not in trained} == {torch.float16}

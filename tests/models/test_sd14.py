@@ -43,7 +43,7 @@ def test_stable_diffusion_14_runs_and_trains(saved, dtype, record_property):
     """4 frames of 256x256, which is 32x32 latents; a second step lowers the loss of the first on the same batch."""
     torch.manual_seed(0)
     start = time.monotonic()
-    unet = VideoUNet.from_pretrained_2d(saved, preset="recurrent", torch_dtype=dtype)
+    unet = VideoUNet.from_pretrained_2d(saved, preset="recurrent", dtype=dtype)
     loaded = time.monotonic()
     trained = [p for p in unet.parameters() if p.requires_grad]
     assert 90e6 < sum(p.numel() for p in trained) < 130e6

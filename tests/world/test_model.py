@@ -59,7 +59,7 @@ def test_sizes_fit_together():
 
 
 def test_the_caption_decides_what_is_drawn():
-    pipe = StableDiffusionPipeline.from_pretrained(model_path(), torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(model_path(), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
 
     def mean_color(caption):

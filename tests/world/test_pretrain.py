@@ -93,7 +93,7 @@ def test_the_parts_load_as_diffusers_and_transformers_classes(trained):
 
 
 def test_the_pipeline_draws(trained):
-    pipe = StableDiffusionPipeline.from_pretrained(trained / "model", torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(trained / "model", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     image = pipe("a red fox", num_inference_steps=2, output_type="np").images
     assert image.shape == (1, 32, 32, 3) and np.isfinite(image).all()
