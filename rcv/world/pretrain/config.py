@@ -25,7 +25,7 @@ class PretrainConfig(Config):
     text_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of those steps.")
     widths: list[int] = Field([48, 96, 192], description="Channels of the UNet's levels.")
     heads: list[int] = Field([2, 3, 6], description="Attention heads of the UNet's levels.")
-    steps: int = Field(2_400, ge=1, description="Steps of the UNet and the text model together.")
+    steps: int = Field(9_000, ge=1, description="Steps of the UNet and the text model together.")
     batch: int = Field(32, ge=1, description="Latents a step.")
     learning_rate: float = Field(8e-4, gt=0, description="Highest learning rate of the UNet.")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="Decay of the averaged weights that are kept.")

@@ -36,7 +36,7 @@ def train(name, modules, loss_at, *, folder, steps, learning_rate, config, ema_d
     """
     checkpoints = folder / "checkpoints" / name
     optimizer = torch.optim.AdamW(
-        modules.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+        modules.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     average = {key: value.detach().clone() for key, value in modules.state_dict().items()}
     step = 0
@@ -108,8 +108,12 @@ def _tensors(optimizer):
 
 
 def _restore(optimizer, tensors):
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {}
     for name, tensor in tensors.items():
         number, key = name.split("/")
+        if tensor.ndim:
+            # the fused step pairs elements by their place in memory
+            tensor = torch.empty_like(parameters[int(number)]).copy_(tensor)
         state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
