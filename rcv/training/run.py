@@ -66,7 +66,10 @@ def finetune(config, show_progress=True):
     Interrupted
         After Ctrl-C.
     """
-    accelerator = Accelerator(mixed_precision="no")  # what `accelerate config` says would be autocast
+    accelerator = Accelerator(
+        mixed_precision="no",  # what `accelerate config` says would be autocast
+        cpu=not torch.accelerator.is_available(),  # else several processes on CPUs would not know of each other
+    )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices):  # the caller's random state stays as it is
         return _finetune(config, accelerator, show_progress)
