@@ -21,6 +21,10 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 EMBEDDED = "embedded"
 """What the adapters of the embedded model name as their base."""
 
+GUIDANCE = 7.5
+EMBEDDED_GUIDANCE = 3.0
+"""The embedded model has learnt from its captions alone: more of it saturates."""
+
 
 class ModelConfig(Config):
     """Which model runs, and where: shared by generation and inversion."""
@@ -96,7 +100,12 @@ class GenerateConfig(ModelConfig):
         None, ge=1, description="Pixels; the adapter's, else the base's own size, if left out."
     )
     steps: int = Field(50, ge=1, description="Denoising steps.")
-    guidance_scale: float = Field(7.5, ge=0, description="Classifier-free guidance; 1 turns it off.")
+    guidance_scale: float | None = Field(
+        None,
+        ge=0,
+        description=f"Classifier-free guidance; 1 turns it off; {GUIDANCE} if left out, {EMBEDDED_GUIDANCE} for the "
+        "embedded model.",
+    )
     guidance_rescale: float = Field(
         0.0, ge=0, le=1, description="Rescale of the guided prediction's spread (0 to 1)."
     )

@@ -9,7 +9,14 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rcv.diffusion.config import PRECISIONS, SCHEDULERS, GenerateConfig, InvertConfig
+from rcv.diffusion.config import (
+    EMBEDDED_GUIDANCE,
+    GUIDANCE,
+    PRECISIONS,
+    SCHEDULERS,
+    GenerateConfig,
+    InvertConfig,
+)
 from rcv.diffusion.inversion import ddim_invert
 from rcv.diffusion.latents import encode_video
 from rcv.diffusion.pipeline import VideoPipeline
@@ -175,6 +182,8 @@ def _resolved(config, pipeline, latents=None):
                 )
             update[name] = value
     if isinstance(config, GenerateConfig):
+        if config.guidance_scale is None:
+            update["guidance_scale"] = EMBEDDED_GUIDANCE if config.base is None else GUIDANCE
         noise = config.noise_config()
         update.update(noise=noise.strategy, noise_alpha=noise.alpha, noise_form=noise.form)
     return config.model_copy(update=update)

@@ -57,6 +57,15 @@ def test_a_video_and_its_settings(config, tmp_path):
     saved = yaml.safe_load((tmp_path / "new" / "v.yaml").read_text())
     assert (saved["height"], saved["frames"], saved["preset"]) == (32, 2, "recurrent")
     assert (saved["noise"], saved["noise_alpha"]) == ("independent", 0.5)
+    assert saved["guidance_scale"] == 7.5
+
+
+def test_the_embedded_model_takes_less_guidance(config, tmp_path):
+    output = tmp_path / "v.png"
+    generate(config(base=None, steps=1, output=output))
+    assert yaml.safe_load(output.with_suffix(".yaml").read_text())["guidance_scale"] == 3
+    generate(config(base=None, steps=1, guidance_scale=6, output=output))
+    assert yaml.safe_load(output.with_suffix(".yaml").read_text())["guidance_scale"] == 6
 
 
 def test_the_saved_settings_repeat_the_video(config, tmp_path):
