@@ -1,7 +1,8 @@
 """Build of rcv-video: everything static is in pyproject.toml; this file maps packages and runs CMake.
 
-`kernels/` is installed as `rcv.kernels`: a top-level package `kernels` would shadow the Hugging Face
-package of that name. CMake builds what csrc/ holds into `rcv/csrc`; RCV_BUILD_CUDA=0 leaves it out.
+`kernels/` and `benchmarks/` are installed as `rcv.kernels` and `rcv.benchmarks`: a top-level package `kernels`
+would shadow the Hugging Face package of that name, and `benchmarks` is anyone's name. CMake builds what csrc/ holds
+into `rcv/csrc`; RCV_BUILD_CUDA=0 leaves it out.
 """
 
 import os
@@ -49,8 +50,8 @@ class BuildWithCMake(build_py):
 
 
 setup(
-    packages=[*find_packages(include=["rcv", "rcv.*"]), "rcv.kernels"],
-    package_dir={"rcv": "rcv", "rcv.kernels": "kernels"},
+    packages=[*find_packages(include=["rcv", "rcv.*"]), "rcv.kernels", "rcv.benchmarks"],
+    package_dir={"rcv": "rcv", "rcv.kernels": "kernels", "rcv.benchmarks": "benchmarks"},
     package_data={"rcv": ["py.typed", "assets/**/*"]},
     cmdclass={"build_py": BuildWithCMake},
 )

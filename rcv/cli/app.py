@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from rcv.cli.bench import bench
 from rcv.cli.options import ConfigError, command
 from rcv.cli.world import world
 from rcv.diffusion.config import GenerateConfig, InvertConfig
@@ -17,6 +18,7 @@ from rcv.training.config import FinetuneConfig
 HELP = {"context_settings": {"help_option_names": ["-h", "--help"]}, "rich_markup_mode": "markdown"}
 app = typer.Typer(name="rcv", no_args_is_help=True, pretty_exceptions_enable=False, **HELP)
 app.add_typer(world, name="world")
+app.add_typer(bench, name="bench")
 console = Console()
 
 
