@@ -22,7 +22,7 @@ NAMED = {
 }
 
 LEARNING_RATE = 3e-5
-EMBEDDED_LEARNING_RATE = 3e-4
+EMBEDDED_LEARNING_RATE = 1e-3
 """The embedded model is a hundredth of Stable Diffusion's size and bears larger steps."""
 
 
