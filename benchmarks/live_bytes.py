@@ -1,0 +1,68 @@
+"""Peak memory of PyTorch programs, counted tensor by tensor: the same number on every machine."""
+
+import weakref
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensor storages alive within a `with` block.
+
+    Storages are counted once however many tensors share them, from the operation that returns them until they are
+    freed. Temporaries of rcv's operations count, those inside PyTorch's own kernels do not, nor do allocators'
+    rounding and fragmentation.
+
+    Parameters
+    ----------
+    alive : iterable of Tensor
+        Tensors from before the block that count too, such as weights and inputs.
+
+    Attributes
+    ----------
+    current, peak : int
+        Bytes alive now, and at most so far.
+    """
+
+    def __init__(self, alive=()):
+        super().__init__()
+        self.current = self.peak = 0
+        self._tracked = set()
+        for tensor in alive:
+            self._count(tensor)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func.namespace == "rcv":
+            # A mode is off while it handles an operation. Rcv's kernels are PyTorch programs, whose own tensors
+            # count: their kernel is called directly, past the mode, with the mode on.
+            key = torch._C.DispatchKey.CUDA if _on_cuda(args) else torch._C.DispatchKey.CPU
+            with self:
+                returned = func.redispatch(torch._C.DispatchKeySet(key), *args, **kwargs)
+        else:
+            returned = func(*args, **kwargs)
+        for value in tree_iter(returned):
+            if isinstance(value, torch.Tensor):
+                self._count(value)
+        return returned
+
+    def _count(self, tensor):
+        storage = tensor.untyped_storage()
+        identity = storage._cdata
+        if identity in self._tracked:
+            return
+        self._tracked.add(identity)
+        size = storage.nbytes()
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        # PyTorch keeps a storage's Python object for as long as the storage itself lives
+        weakref.finalize(storage, self._forget, identity, size).atexit = False
+
+    def _forget(self, identity, size):
+        self._tracked.discard(identity)
+        self.current -= size
+
+
+def _on_cuda(args):
+    return any(isinstance(value, torch.Tensor) and value.is_cuda for value in tree_iter(args))
