@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 THEME ?= animal walking
-PROMPT ?= a red elephant walking in the desert
+UNSEEN ?= elephant
+PROMPT ?= a red $(UNSEEN) walking in the desert
 DEMO := runs/demo
 
 .PHONY: help install demo test test-slow lint lock sdist world clean
@@ -21,9 +22,9 @@ $(INSTALLED): requirements-dev.lock pyproject.toml setup.py CMakeLists.txt
 install: $(INSTALLED) ## make .venv with the locked dependencies and this package
 
 demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generate an unseen subject
-	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject elephant --output $(DEMO)
-	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/elephant.gif
-	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/elephant.gif"
+	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject $(UNSEEN) --noise shared --noise-alpha 0.3 --steps 600 --output $(DEMO)
+	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/$(UNSEEN).gif
+	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/$(UNSEEN).gif"
 
 test: $(INSTALLED) ## the tests, slow ones left out
 	$(BIN)/python -m pytest -m "not slow"
@@ -41,7 +42,7 @@ lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 sdist: $(INSTALLED) ## source distribution and wheel, in dist/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m build --no-isolation
 
-world: $(INSTALLED) ## train the embedded model again from its clips (about an hour and a quarter on one core)
+world: $(INSTALLED) ## train the embedded model again from its clips (about two hours on one core)
 	$(BIN)/rcv world pretrain --output runs/world
 
 clean: ## remove what builds and runs left behind
