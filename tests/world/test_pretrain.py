@@ -188,6 +188,9 @@ class TestTokenizer:
         assert len(tokenizer) == 1500
         assert sorted(tokenizer.get_vocab().values()) == [*range(1500)]
 
+    def test_another_run_numbers_the_tokens_alike(self, tokenizer):
+        assert build_tokenizer(1500).get_vocab() == tokenizer.get_vocab()
+
     def test_words_of_captions_are_one_token(self, tokenizer):
         for word in vocabulary():
             assert len(tokenizer.tokenize(word)) == 1, word

@@ -39,15 +39,16 @@ def build_tokenizer(vocabulary):
         ]
     )
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    single = [*letters, *(letter + SUFFIX for letter in letters)]
     trainer = BpeTrainer(
         vocab_size=vocabulary + len(letters),
-        initial_alphabet=letters,
+        # by number it decides between pairs that are equally frequent: numbered here, not as they turn up in threads
+        special_tokens=single,
         end_of_word_suffix=SUFFIX,
         show_progress=False,
     )
     learner.train_from_iterator([*all_captions(), " ".join(WORDS)], trainer)
     learnt = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    single = [*letters, *(letter + SUFFIX for letter in letters)]
     merges = learnt[: vocabulary - len(single) - 2]
     tokens = [*single, *("".join(pair) for pair in merges), START, END]
     vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
