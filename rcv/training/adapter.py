@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rcv.training.disk import OutputError
+from rcv.video import replacing
 
 ADAPTER_FILE = "adapter.safetensors"
 FORMAT = "rcv-adapter"
@@ -48,14 +49,12 @@ def save_adapter(unet, path, *, dtype=torch.float32, **details):
         "preset": unet.preset.name,
         "description": json.dumps(description),
     }
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        save_file(weights, temporary, metadata=metadata)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        with replacing(file) as temporary:
+            save_file(weights, temporary, metadata=metadata)
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{file}: the adapter could not be written ({error}); the last checkpoint stands. Make room or mend the "
             "permissions, then start the same command again"

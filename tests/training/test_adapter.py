@@ -75,3 +75,9 @@ def test_a_newer_format_is_refused(unet, tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 2, this rcv reads up to 1"):
         read_adapter(file)
+
+
+def test_an_adapter_is_as_readable_as_other_files(unet, tmp_path):
+    (tmp_path / "other").write_text("")
+    save_adapter(unet, tmp_path)
+    assert (tmp_path / "adapter.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
