@@ -22,7 +22,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml setup.py CMakeLists.txt
 install: $(INSTALLED) ## make .venv with the locked dependencies and this package
 
 demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generate an unseen subject
-	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject $(UNSEEN) --noise shared --noise-alpha 0.3 --steps 600 --output $(DEMO)
+	$(BIN)/rcv finetune --theme "$(THEME)" --exclude-subject $(UNSEEN) --noise autoregressive --steps 600 --output $(DEMO)
 	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/$(UNSEEN).gif
 	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/$(UNSEEN).gif"
 
