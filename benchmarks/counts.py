@@ -11,6 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from .tracing import call_kernel
+
 COPIES = (
     "cat",
     "stack",
@@ -109,10 +111,7 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func.namespace == "rcv":
-            # a mode is off while it handles an operation: the kernel is called past it, with the mode on
-            key = torch._C.DispatchKey.CUDA if _on_cuda(args) else torch._C.DispatchKey.CPU
-            with self:
-                return func.redispatch(torch._C.DispatchKeySet(key), *args, **kwargs)
+            return call_kernel(func, args, kwargs, self)
         with self:
             parts = func.decompose(*args, **kwargs)
         if parts is not NotImplemented:
@@ -134,10 +133,6 @@ class _Counting(TorchDispatchMode):
 
 def _drop_last(path):
     path.pop()  # what a forward hook returns would take the place of the module's output
-
-
-def _on_cuda(args):
-    return any(isinstance(value, torch.Tensor) and value.is_cuda for value in args)
 
 
 def _attention_flops(q, k, *rest):

@@ -6,6 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from .tracing import call_kernel
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensor storages alive within a `with` block.
@@ -34,14 +36,8 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func.namespace == "rcv":
-            # A mode is off while it handles an operation. Rcv's kernels are PyTorch programs, whose own tensors
-            # count: their kernel is called directly, past the mode, with the mode on.
-            key = torch._C.DispatchKey.CUDA if _on_cuda(args) else torch._C.DispatchKey.CPU
-            with self:
-                returned = func.redispatch(torch._C.DispatchKeySet(key), *args, **kwargs)
-        else:
-            returned = func(*args, **kwargs)
+        ours = func.namespace == "rcv"
+        returned = call_kernel(func, args, kwargs, self) if ours else func(*args, **kwargs)
         for value in tree_iter(returned):
             if isinstance(value, torch.Tensor):
                 self._count(value)
@@ -62,7 +58,3 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self, identity, size):
         self._tracked.discard(identity)
         self.current -= size
-
-
-def _on_cuda(args):
-    return any(isinstance(value, torch.Tensor) and value.is_cuda for value in tree_iter(args))

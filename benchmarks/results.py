@@ -168,6 +168,19 @@ def commit():
     return run[0].stdout.strip() + ("+" if run[1].stdout.strip() else "")
 
 
+def own_and_rivals(rows):
+    """Return (rcv's timed rows, its rivals' timed rows) of every case, each the fastest first."""
+    groups = {}
+    for row in rows:
+        if row.status == "timed":
+            own, rivals = groups.setdefault(row.case, ([], []))
+            (own if row.candidate.startswith("rcv:") else rivals).append(row)
+    for group in groups.values():
+        for side in group:
+            side.sort(key=lambda row: row.median_s)
+    return list(groups.values())
+
+
 def shortfalls(results):
     """Return one line for each target missed and for each of rcv's own backends that failed."""
     lines = [
@@ -256,15 +269,9 @@ def _table(rows):
 
 def _fastest_pairs(rows):
     """(rcv's fastest row, the fastest rival's) of every case that both have timed."""
-    groups = {}
-    for row in rows:
-        if row.status == "timed" and row.direction in ("forward", "backward"):
-            groups.setdefault(row.case, []).append(row)
-    for group in groups.values():
-        own = [row for row in group if row.candidate.startswith("rcv:")]
-        rivals = [row for row in group if not row.candidate.startswith("rcv:")]
+    for own, rivals in own_and_rivals(row for row in rows if row.direction in ("forward", "backward")):
         if own and rivals:
-            yield min(own, key=lambda row: row.median_s), min(rivals, key=lambda row: row.median_s)
+            yield own[0], rivals[0]
 
 
 def _over(target, rows):

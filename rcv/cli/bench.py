@@ -39,7 +39,7 @@ def run(
 
     from rcv.benchmarks import gpu_suite
     from rcv.benchmarks.plots import write_plots
-    from rcv.benchmarks.results import load, shortfalls
+    from rcv.benchmarks.results import load
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     arguments = ["--out", str(output), "--parts", parts, "--budget-s", str(budget), "--device", device]
@@ -48,8 +48,6 @@ def run(
     write_csv(output / "results.csv", results.rows)
     plots = write_plots(results, output)
     console.print(summary(results))
-    for line in shortfalls(results):
-        console.print(line, markup=False, soft_wrap=True)
     for path in (output / "results.md", output / "results.csv", *plots):
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
@@ -96,6 +94,8 @@ def compare(
 
 def summary(results):
     """Return a rich Table: rcv's fastest against the fastest rival of each case, and the bound's share."""
+    from rcv.benchmarks.results import own_and_rivals
+
     table = Table(
         "operation",
         "case",
@@ -106,15 +106,9 @@ def summary(results):
         "of the bound",
         title=results.label,
     )
-    groups = {}
-    for row in results.rows:
-        if row.status == "timed":
-            groups.setdefault(row.case, []).append(row)
-    for rows in groups.values():
-        own = [row for row in rows if row.candidate.startswith("rcv:")]
-        rivals = [row for row in rows if not row.candidate.startswith("rcv:")]
-        best = min(own or rivals, key=lambda row: row.median_s)
-        rival = min(rivals, key=lambda row: row.median_s) if own and rivals else None
+    for own, rivals in own_and_rivals(results.rows):
+        best = (own or rivals)[0]
+        rival = rivals[0] if own and rivals else None
         speed_up = rival.median_s / best.median_s if rival else None
         table.add_row(
             f"{best.operation} {best.direction}",

@@ -7,15 +7,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from benchmarks.training_part import SD14
 from rcv.models import VideoUNet
-
-SD14 = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
 
 
 @pytest.fixture(scope="module")
