@@ -5,7 +5,6 @@ import torch
 from rcv.ops import checks, registry
 from rcv.ops.library import define
 from rcv.ops.table import FrameTable
-from rcv.ops.torch_backend import attention as torch_backend
 
 
 def frame_attention(q, pools, table, *, logit_bias=None, scale=None):
@@ -135,8 +134,8 @@ def _pools(k, v, k2, v2):
 
 
 def _kernel(q, k, v, k2, v2, table, logit_bias, scale, backend):
-    registry.run_by("frame_attention", registry.Inputs.of(q), backend)
-    return torch_backend.forward(q, _pools(k, v, k2, v2), table, logit_bias, scale)
+    program = registry.program("frame_attention", registry.Inputs.of(q), backend)
+    return program.forward(q, _pools(k, v, k2, v2), table, logit_bias, scale)
 
 
 def _fake(q, k, v, k2, v2, table, logit_bias, scale, backend):
@@ -165,11 +164,9 @@ def _autocast(dtype, q, k, v, k2, v2, *rest):
 
 
 def _backward_kernel(do, q, k, v, k2, v2, logit_bias, o, lse, table, scale, bias_gradient, backend):
-    registry.run_by("frame_attention", registry.Inputs.of(q), backend)
+    program = registry.program("frame_attention", registry.Inputs.of(q), backend)
     pools = _pools(k, v, k2, v2)
-    dq, of_pools, dbias = torch_backend.backward(
-        do, q, pools, o, lse, table, logit_bias, scale, bias_gradient
-    )
+    dq, of_pools, dbias = program.backward(do, q, pools, o, lse, table, logit_bias, scale, bias_gradient)
     return [dq, *(g for pair in of_pools for g in pair), *([dbias] if bias_gradient else [])]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import functools
+import importlib
 import importlib.util
 import os
 import warnings
@@ -47,15 +48,15 @@ class Backend:
     name : str
     limits : dict of str to Limits
         Operations it is meant for.
-    kernels : frozenset of str
-        Operations whose kernels are in this version.
+    programs : dict of str to str
+        Operations whose kernels are in this version, and the module that runs each, forward and backward.
     requires : dict of str to str
         Modules that must be importable, and the distribution that brings each.
     """
 
     name: str
     limits: dict
-    kernels: frozenset
+    programs: dict
     requires: dict = field(default_factory=dict)
 
     def why_not(self, op, inputs):
@@ -69,7 +70,7 @@ class Backend:
         """
         limits = self.limits[_known(op)]
         reasons = []
-        if op not in self.kernels:
+        if op not in self.programs:
             reasons.append("this version of rcv holds no such kernel")
         for module, distribution in self.requires.items():
             if not _importable(module):
@@ -108,6 +109,20 @@ def _limits(products, elementwise):
     return {op: products if op in (*PRODUCTS, "attention") else elementwise for op in OPERATIONS}
 
 
+# The operations of one module; it has a forward and a backward, or, where it has several operations, one pair each.
+_FILES = {
+    "frame_attention": "attention",
+    "attention": "attention",
+    "temporal_attention": "temporal",
+    "recurrent_scan": "scan",
+    "gated_scan": "scan",
+}
+
+
+def _programs(package, *operations):
+    return {op: f"{package}.{_FILES[op]}" for op in operations}
+
+
 _ANY = Limits(None, (torch.float32, *HALF, torch.float64))
 # In the order of automatic choice.
 BACKENDS = {
@@ -119,16 +134,16 @@ BACKENDS = {
                 Limits(("cuda",), (torch.float32, *HALF), (8, 0)),
                 Limits(("cuda",), (torch.float32, *HALF), (7, 0)),
             ),
-            frozenset(),
+            {},
             {"triton": "triton"},
         ),
         Backend(
             "cuda",
             dict.fromkeys(OPERATIONS, Limits(("cuda",), HALF, (7, 0))),
-            frozenset(),
+            {},
             {"cuda.bindings": "cuda-bindings"},
         ),
-        Backend("torch", dict.fromkeys(OPERATIONS, _ANY), frozenset(OPERATIONS)),
+        Backend("torch", dict.fromkeys(OPERATIONS, _ANY), _programs("rcv.ops.torch_backend", *OPERATIONS)),
     )
 }
 
@@ -209,9 +224,12 @@ def choose(op, inputs, request=AUTO):
     return chosen
 
 
-@functools.lru_cache(maxsize=256)
-def run_by(op, inputs, request):
-    """`choose`, remembered per kind of inputs; warns, once each, when automatic choice falls back on a CUDA device."""
+@functools.lru_cache(maxsize=4096)
+def program(op, inputs, request):
+    """Return the module of the backend that `choose` names, remembered per kind of inputs.
+
+    Warns, once each, when automatic choice falls back on a CUDA device.
+    """
     chosen = choose(op, inputs, request)
     if request == AUTO and chosen == "torch" and inputs.device == "cuda":
         reasons = "; ".join(why_not(op, inputs))
@@ -220,7 +238,7 @@ def run_by(op, inputs, request):
             "RCV_BACKEND=torch to silence this.",
             stacklevel=2,
         )
-    return chosen
+    return importlib.import_module(BACKENDS[chosen].programs[op])
 
 
 def _refusal(op, inputs, request):

@@ -6,7 +6,6 @@ import torch
 
 from rcv.ops import checks, registry
 from rcv.ops.library import define
-from rcv.ops.torch_backend import scan as torch_backend
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -113,8 +112,8 @@ def _has_frames(op, x):
 
 
 def _recurrent_kernel(x, weight, h0, activation, backend):
-    registry.run_by("recurrent_scan", registry.Inputs.of(x), backend)
-    return torch_backend.recurrent_forward(x, weight, h0, activation)
+    program = registry.program("recurrent_scan", registry.Inputs.of(x), backend)
+    return program.recurrent_forward(x, weight, h0, activation)
 
 
 def _recurrent_context(ctx, inputs, output):
@@ -129,8 +128,8 @@ def _recurrent_autograd(ctx, dh):
 
 
 def _recurrent_backward_kernel(dh, weight, h, h0, activation, backend):
-    registry.run_by("recurrent_scan", registry.Inputs.of(h), backend)
-    dx, dweight, dh0 = torch_backend.recurrent_backward(dh, weight, h, h0, activation)
+    program = registry.program("recurrent_scan", registry.Inputs.of(h), backend)
+    dx, dweight, dh0 = program.recurrent_backward(dh, weight, h, h0, activation)
     return [dx, dweight] if h0 is None else [dx, dweight, dh0]
 
 
@@ -140,8 +139,8 @@ def _recurrent_autocast(dtype, x, weight, h0, *rest):
 
 
 def _gated_kernel(a, x, h0, backend):
-    registry.run_by("gated_scan", registry.Inputs.of(x), backend)
-    return torch_backend.gated_forward(a, x, h0)
+    program = registry.program("gated_scan", registry.Inputs.of(x), backend)
+    return program.gated_forward(a, x, h0)
 
 
 def _gated_fake(a, x, h0, backend):
@@ -161,8 +160,8 @@ def _gated_autograd(ctx, dh, dh_last):
 
 
 def _gated_backward_kernel(dh, dh_last, a, h, h0, backend):
-    registry.run_by("gated_scan", registry.Inputs.of(h), backend)
-    da, dx, dh0 = torch_backend.gated_backward(dh, dh_last, a, h, h0)
+    program = registry.program("gated_scan", registry.Inputs.of(h), backend)
+    da, dx, dh0 = program.gated_backward(dh, dh_last, a, h, h0)
     return [da, dx] if h0 is None else [da, dx, dh0]
 
 

@@ -4,7 +4,6 @@ import torch
 
 from rcv.ops import checks, registry
 from rcv.ops.library import define
-from rcv.ops.torch_backend import temporal as torch_backend
 
 
 def temporal_attention(q, k, v, *, causal=False, scale=None):
@@ -50,8 +49,8 @@ def temporal_attention(q, k, v, *, causal=False, scale=None):
 
 
 def _kernel(q, k, v, causal, scale, backend):
-    registry.run_by("temporal_attention", registry.Inputs.of(q), backend)
-    return torch_backend.forward(q, k, v, causal, scale)
+    program = registry.program("temporal_attention", registry.Inputs.of(q), backend)
+    return program.forward(q, k, v, causal, scale)
 
 
 def _setup_context(ctx, inputs, output):
@@ -64,8 +63,8 @@ def _autograd(ctx, do):
 
 
 def _backward_kernel(do, q, k, v, causal, scale, backend):
-    registry.run_by("temporal_attention", registry.Inputs.of(q), backend)
-    return tuple(torch_backend.backward(do, q, k, v, causal, scale))
+    program = registry.program("temporal_attention", registry.Inputs.of(q), backend)
+    return tuple(program.backward(do, q, k, v, causal, scale))
 
 
 def _autocast(dtype, q, k, v, *rest):

@@ -19,6 +19,7 @@ from rcv.ops import (
     why_not,
 )
 from rcv.ops.registry import BACKENDS, OPERATIONS, Backend, Inputs, Limits
+from rcv.ops.torch_backend import scan
 
 CPU = Inputs("cpu", None, torch.float32)
 V100 = Inputs("cuda", (7, 0), torch.float16)
@@ -28,10 +29,10 @@ H100 = Inputs("cuda", (9, 0), torch.float16)
 @pytest.fixture(autouse=True)
 def automatic():
     set_backend("auto")
-    registry.run_by.cache_clear()
+    registry.program.cache_clear()
     yield
     set_backend("auto")
-    registry.run_by.cache_clear()
+    registry.program.cache_clear()
 
 
 def _call():
@@ -103,7 +104,7 @@ def test_unknown_operation_suggests_the_nearest():
 
 def _kernels_for(monkeypatch, name, ops, device="cuda"):
     limits = {op: Limits((device,), (torch.float16, torch.float32), (7, 0)) for op in OPERATIONS}
-    monkeypatch.setitem(BACKENDS, name, Backend(name, limits, frozenset(ops)))
+    monkeypatch.setitem(BACKENDS, name, Backend(name, limits, dict.fromkeys(ops, "a module")))
 
 
 def test_automatic_choice_takes_the_first_that_can(monkeypatch):
@@ -119,9 +120,9 @@ def test_falling_back_on_a_cuda_device_warns_once():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            assert registry.run_by("gated_scan", H100, "auto") == "torch"
-            assert registry.run_by("gated_scan", CPU, "auto") == "torch"
-            assert registry.run_by("gated_scan", H100, "torch") == "torch"
+            assert registry.program("gated_scan", H100, "auto") is scan
+            assert registry.program("gated_scan", CPU, "auto") is scan
+            assert registry.program("gated_scan", H100, "torch") is scan
     assert len(caught) == 1
     assert "falls back to the torch backend (triton: " in str(caught[0].message)
 
