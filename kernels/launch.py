@@ -1,0 +1,102 @@
+"""Launching Triton kernels, or recording what would be launched for a compiler that has no GPU."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+INTERPRETED_CAPABILITY = (8, 0)  # whose tiles the interpreter runs
+_recorder = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch, as recorded.
+
+    Attributes
+    ----------
+    kernel : triton.runtime.JITFunction
+    grid : tuple of int
+    arguments : dict
+        Tensors, numbers and None by parameter name.
+    constants : dict
+        Values of the kernel's `tl.constexpr` parameters.
+    options : dict
+        `num_warps`, `num_stages`, `enable_fp_fusion`.
+    """
+
+    kernel: object
+    grid: tuple
+    arguments: dict
+    constants: dict
+    options: dict
+
+
+class Recorder:
+    """The launches inside a `recording` block, and the capability that they are for."""
+
+    def __init__(self, capability):
+        self.capability = capability
+        self.launches = []
+
+
+@contextlib.contextmanager
+def recording(capability):
+    """Record launches instead of making them: operations on meta tensors give what a device would run.
+
+    Parameters
+    ----------
+    capability : tuple of two int
+        Compute capability of the device to stand in for.
+
+    Yields
+    ------
+    Recorder
+    """
+    global _recorder
+    former, _recorder = _recorder, Recorder(capability)
+    try:
+        yield _recorder
+    finally:
+        _recorder = former
+
+
+def capability_of(tensor):
+    """Return the compute capability that a launch on this tensor is for: recorded, the device's, the interpreter's."""
+    if _recorder is not None:
+        return _recorder.capability
+    if tensor.is_cuda:
+        return torch.cuda.get_device_capability(tensor.device)
+    return INTERPRETED_CAPABILITY
+
+
+def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, **constants):
+    """Run a kernel on the device of its first tensor.
+
+    Parameters
+    ----------
+    kernel : triton.runtime.JITFunction
+    grid : tuple of int
+        A size of 0 launches nothing.
+    arguments
+        In the order of the kernel's parameters.
+    constants
+        Its `tl.constexpr` parameters by name.
+    """
+    if 0 in grid:
+        return
+    # Said, since Triton's default changes with its version: a multiply and an add become one instruction.
+    options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
+    if _recorder is not None:
+        named = dict(zip(kernel.arg_names, arguments, strict=False))
+        _recorder.launches.append(Launch(kernel, grid, named, constants, options))
+        return
+    with _device_of(arguments):
+        kernel[grid](*arguments, **constants, **options)
+
+
+def _device_of(arguments):
+    tensor = next(a for a in arguments if isinstance(a, torch.Tensor))
+    if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
+        return contextlib.nullcontext()
+    return torch.cuda.device(tensor.device)
