@@ -27,7 +27,8 @@ from torch import nn
 
 from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
 from rcv.models.blocks import VideoTransformerBlock
-from rcv.models.layers import JointGroupNorm
+from rcv.models.layers import FrozenConv2d
+from rcv.models.norms import GroupNormSiLU, JointGroupNormSiLU
 
 SOFTMAX = ("baddbmm", "sdpa")
 
@@ -71,7 +72,9 @@ def published_way(unet, softmax="baddbmm"):
         TextAttention: RepeatedTextAttention,
         TemporalAttention: PlainAttention,
         VideoTransformerBlock: RearrangingBlock,
-        JointGroupNorm: GroupNorm5D,
+        JointGroupNormSiLU: GroupNorm5DThenSiLU,
+        GroupNormSiLU: GroupNormThenSiLU,
+        FrozenConv2d: nn.Conv2d,
     }
     for module in twin.modules():
         module.__class__ = classes.get(type(module), type(module))
@@ -176,9 +179,16 @@ class RearrangingBlock(VideoTransformerBlock):
         return by_token.unflatten(0, (-1, tokens)).transpose(1, 2).flatten(0, 1)
 
 
-class GroupNorm5D(nn.GroupNorm):
-    """GroupNorm of the video [B,C,F,H,W] that the frames [B*F,C,H,W] make up: statistics joint over frames."""
+class GroupNormThenSiLU(nn.GroupNorm):
+    """A norm and the activation behind it, each keeping what PyTorch's layers keep."""
+
+    def forward(self, x):
+        return F.silu(super().forward(x))
+
+
+class GroupNorm5DThenSiLU(nn.GroupNorm):
+    """The same with a norm of the video [B,C,F,H,W] that the frames [B*F,C,H,W] make up: joint over frames."""
 
     def forward(self, x):
         video = x.unflatten(0, (-1, self.frames.value)).transpose(1, 2)
-        return super().forward(video).transpose(1, 2).flatten(0, 1)
+        return F.silu(super().forward(video)).transpose(1, 2).flatten(0, 1)

@@ -5,7 +5,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
-from rcv.models.layers import CastLinear, JointGroupNorm
+from rcv.models.layers import CastLinear, FrozenConv2d
+from rcv.models.norms import FeatureMapsPass, GroupNormSiLU, JointGroupNormSiLU
 from rcv.models.sources import refuse_other_kinds
 
 
@@ -56,16 +57,23 @@ def inflate(unet, preset, frames):
         if isinstance(module, BasicTransformerBlock):
             module.__class__ = VideoTransformerBlock
             module.inflate(preset, frames)
-        elif preset.group_norm == "joint" and isinstance(module, ResnetBlock2D):
-            _make_joint(module.norm1, frames)
-            _make_joint(module.norm2, frames)
-    if preset.group_norm == "joint" and unet.conv_norm_out is not None:
-        _make_joint(unet.conv_norm_out, frames)
+        elif isinstance(module, ResnetBlock2D):
+            _activate(module.norm1, preset, frames)
+            _activate(module.norm2, preset, frames)
+            module.nonlinearity = FeatureMapsPass()
+    if unet.conv_norm_out is not None:
+        _activate(unet.conv_norm_out, preset, frames)
+        unet.conv_act = nn.Identity()
     for name, module in unet.named_modules():
         if type(module) is nn.Linear and preset.trains(f"{name}.weight"):
             module.__class__ = CastLinear
+        elif type(module) is nn.Conv2d:
+            module.__class__ = FrozenConv2d
 
 
-def _make_joint(norm, frames):
-    norm.__class__ = JointGroupNorm
-    norm.frames = frames
+def _activate(norm, preset, frames):
+    """Let a norm apply the SiLU that follows it."""
+    norm.__class__ = GroupNormSiLU
+    if preset.group_norm == "joint":
+        norm.__class__ = JointGroupNormSiLU
+        norm.frames = frames

@@ -17,12 +17,14 @@ EXPECTED = "expected the UNet of a Stable Diffusion 1.x or 2.x text-to-image mod
 
 # configuration of other model families, by key: the values that Stable Diffusion 1.x and 2.x have
 PLAIN = {
+    "act_fn": ("silu", "swish"),
     "addition_embed_type": (None,),
     "attention_type": ("default",),
     "cross_attention_norm": (None,),
     "dual_cross_attention": (False,),
     "encoder_hid_dim_type": (None,),
     "mid_block_only_cross_attention": (None, False),
+    "resnet_time_scale_shift": ("default",),
 }
 
 

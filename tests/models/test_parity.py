@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from rcv.models import VideoUNet
 from rcv.models.attention import FirstAttention, TemporalAttention
-from rcv.models.layers import FrameCount, JointGroupNorm
+from rcv.models.layers import FrameCount
 from rcv.models.presets import get_preset
 from tests import parity
 from tests.models.small import randomise, small_inputs, small_unet
@@ -202,45 +202,3 @@ def test_temporal_attention_is_self_attention_over_a_tokens_frames():
         [plain_attention(attn, v.transpose(0, 1), lambda i, v=v: v[:, i]).transpose(0, 1) for v in x]
     )
     torch.testing.assert_close(attn(x.flatten(0, 1)).view_as(x), expected, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)]
-)
-def test_joint_group_norm_is_group_norm_of_the_5d_tensor(dtype, tolerance):
-    torch.manual_seed(0)
-    norm = torch.nn.GroupNorm(3, 12).to(dtype)
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    x = (3 + 2 * torch.randn(2 * 4, 12, 5, 3)).to(dtype)
-    grad = torch.randn(x.shape).to(dtype)
-
-    def run(norm, to_input, from_output):
-        norm.zero_grad()
-        leaf = x.clone().requires_grad_()
-        y = from_output(norm(to_input(leaf)))
-        y.backward(grad)
-        return y.detach(), leaf.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
-
-    expected = run(
-        norm, lambda t: t.unflatten(0, (2, 4)).transpose(1, 2), lambda t: t.transpose(1, 2).flatten(0, 1)
-    )
-    norm.__class__ = JointGroupNorm
-    norm.frames = FrameCount()
-    norm.frames.value = 4
-    for given, wanted in zip(run(norm, lambda t: t, lambda t: t), expected, strict=True):
-        assert (given - wanted).abs().max() <= tolerance * wanted.abs().max()
-    channels_last = x.to(memory_format=torch.channels_last)
-    assert torch.equal(norm(channels_last), norm(x))
-
-
-def test_joint_group_norm_keeps_its_input_alone():
-    norm = torch.nn.GroupNorm(2, 8).requires_grad_(False)
-    norm.__class__ = JointGroupNorm
-    norm.frames = FrameCount()
-    norm.frames.value = 2
-    x = torch.randn(4, 8, 16, 16, requires_grad=True)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        norm(x)
-    assert sum(t.numel() for t in kept if t.data_ptr() != x.data_ptr()) < 100
