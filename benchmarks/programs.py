@@ -192,7 +192,8 @@ def reference_operations():
             (attention, "frame_attention"),
             (attention, "temporal_attention"),
             (recurrence, "recurrent_scan"),
-            (recurrence, "gated_scan"),
+            (recurrence, "mingru_scan"),
+            (recurrence, "rglru_scan"),
         ):
             stack.enter_context(mock.patch.object(module, name, getattr(reference, name)))
         yield

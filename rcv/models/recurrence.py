@@ -7,10 +7,9 @@ Zero W_zh as well, as the paper has it, and every gradient of the recurrence is 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from rcv.ops import gated_scan, recurrent_scan
+from rcv.ops import mingru_scan, recurrent_scan, rglru_scan
 
 
 class Memory(nn.Module):
@@ -58,8 +57,7 @@ class MinGRU(Memory):
             self.w_gate.bias.copy_(-torch.linspace(1, 15, width).log())
 
     def forward(self, u, h0=None):
-        gate = self.w_gate(u)
-        return gated_scan(torch.sigmoid(-gate), torch.sigmoid(gate) * self.w_zh(u), h0)
+        return mingru_scan(self.w_gate(u), self.w_zh(u), h0)
 
 
 class RGLRU(Memory):
@@ -74,11 +72,7 @@ class RGLRU(Memory):
         self.decay = nn.Parameter(torch.expm1(decay).log())
 
     def forward(self, u, h0=None):
-        log_a = -8 * F.softplus(self.decay) * torch.sigmoid(self.w_forget(u)).float()
-        a = torch.exp(log_a)
-        # the floor keeps the root's slope finite where a half-precision gate closes to 0
-        scale = (-torch.expm1(2 * log_a)).clamp_min(1e-7).sqrt().to(u.dtype)
-        return gated_scan(a.to(u.dtype), scale * torch.sigmoid(self.w_input(u)) * self.w_zh(u), h0)
+        return rglru_scan(self.w_forget(u), self.w_input(u), self.w_zh(u), self.decay, h0)
 
 
 CELLS = {"rnn": RNN, "mingru": MinGRU, "rglru": RGLRU}

@@ -34,6 +34,12 @@ def shaped(op, name, t, layout, **sizes):
     raise ValueError(f"{op}: {name} has shape {list(t.shape)}, expected [{expected}]")
 
 
+def has_frames(op, name, t):
+    """Refuse a tensor [B, F, ...] without frames."""
+    if t.shape[1] == 0:
+        raise ValueError(f"{op}: {name} has shape {list(t.shape)}, expected one frame or more")
+
+
 def like(op, name, t, other_name, other):
     """Refuse another dtype or device than that of `other`."""
     if t.dtype != other.dtype:

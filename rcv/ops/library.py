@@ -36,6 +36,11 @@ def define(schema, kernel, fake, *, setup_context=None, backward=None, autocast=
     return overload
 
 
+def empty_like(*tensors):
+    """Return an uninitialised contiguous tensor like each that is not None: what fake kernels return."""
+    return [t.new_empty(t.shape) for t in tensors if t is not None]
+
+
 def _under_autocast(overload, autocast, device, key):
     excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 

@@ -66,6 +66,27 @@ def gated_scan(a, x, h0=None):
     return torch.stack(states, dim=1), h.clone()
 
 
+def mingru_scan(gate, candidate, h0=None):
+    """h_i = (1 - s(g_i)) h_{i-1} + s(g_i) c_i, s the sigmoid, all in float32; shapes as in `gated_scan`."""
+    state_dtype = torch.promote_types(candidate.dtype, torch.float32)
+    share = torch.sigmoid(gate.to(state_dtype))
+    h, last = gated_scan(1 - share, share * candidate.to(state_dtype), h0)
+    return h.to(candidate.dtype), last
+
+
+def rglru_scan(forget, inlet, candidate, decay, h0=None):
+    """h_i = a_i h_{i-1} + sqrt(max(1 - a_i^2, 1e-7)) s(inlet_i) c_i, a_i = exp(-8 softplus(decay) s(forget_i)).
+
+    s is the sigmoid, all in float32; decay [C], other shapes as in `gated_scan`.
+    """
+    state_dtype = torch.promote_types(candidate.dtype, torch.float32)
+    forget, inlet, c, decay = (t.to(state_dtype) for t in (forget, inlet, candidate, decay))
+    a = torch.exp(-8 * torch.nn.functional.softplus(decay) * torch.sigmoid(forget))
+    root = torch.sqrt(torch.clamp_min(1 - a**2, 1e-7))
+    h, last = gated_scan(a, root * torch.sigmoid(inlet) * c, h0)
+    return h.to(candidate.dtype), last
+
+
 def attention(query, key, value, *, scale=None):
     """softmax(q k^T scale) v over [B, H, L, D]."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale

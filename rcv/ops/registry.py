@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-OPERATIONS = ("frame_attention", "temporal_attention", "recurrent_scan", "gated_scan", "attention")
+OPERATIONS = (
+    "frame_attention",
+    "temporal_attention",
+    "recurrent_scan",
+    "gated_scan",
+    "mingru_scan",
+    "rglru_scan",
+    "attention",
+)
 PRODUCTS = OPERATIONS[:3]
 HALF = (torch.float16, torch.bfloat16)
 AUTO = "auto"
@@ -115,7 +123,9 @@ _FILES = {
     "attention": "attention",
     "temporal_attention": "temporal",
     "recurrent_scan": "scan",
-    "gated_scan": "scan",
+    "gated_scan": "gated",
+    "mingru_scan": "gated",
+    "rglru_scan": "gated",
 }
 
 
@@ -190,7 +200,7 @@ def why_not(op, inputs=None, backend=None):
     Parameters
     ----------
     op : str
-        "frame_attention", "temporal_attention", "recurrent_scan", "gated_scan" or "attention".
+        One of `OPERATIONS`, such as "frame_attention".
     inputs : Tensor, sequence of Tensor, or Inputs, optional
         The operation's inputs (the first tensor decides); without, a float32 tensor on the best device there is.
     backend : str, optional

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rcv.ops import FrameTable, attention, frame_attention, gated_scan, recurrent_scan, temporal_attention
+from rcv.ops import (
+    FrameTable,
+    attention,
+    frame_attention,
+    gated_scan,
+    mingru_scan,
+    recurrent_scan,
+    rglru_scan,
+    temporal_attention,
+)
 from tests.ops.cases import attention_inputs, leaves, normal, results
 
 MEMORY = FrameTable.first_memory(3)
@@ -18,8 +27,9 @@ def _frame_attention(q, pools, bias):
 def _calls(dtype=torch.float32):
     q, pools = attention_inputs(MEMORY, dtype=dtype)
     bias = normal(2, 2, seed=7, dtype=torch.promote_types(dtype, torch.float32))
-    x, x2 = normal(2, 3, 5, 6, seed=1, dtype=dtype), normal(2, 3, 5, 6, seed=2, dtype=dtype)
+    x, x2, x3 = (normal(2, 3, 5, 6, seed=seed, dtype=dtype) for seed in (1, 2, 5))
     state = normal(2, 5, 6, seed=3, dtype=dtype)
+    wide_state, decay = (t.to(bias.dtype).detach().requires_grad_() for t in (state, normal(6, seed=6)))
     weight = normal(6, 6, seed=4, dtype=dtype)
     heads = [normal(2, 3, 5, 8, seed=i, dtype=dtype) for i in range(3)]
     return {
@@ -29,7 +39,9 @@ def _calls(dtype=torch.float32):
             [normal(2, 3, 5, 2, 8, seed=i, dtype=dtype) for i in range(3)],
         ),
         "recurrent_scan": (recurrent_scan, (x, weight, state)),
-        "gated_scan": (gated_scan, (x, x2, state.float() if dtype != torch.float64 else state)),
+        "gated_scan": (gated_scan, (x, x2, wide_state)),
+        "mingru_scan": (mingru_scan, (x, x2, wide_state)),
+        "rglru_scan": (rglru_scan, (x, x2, x3, decay, wide_state)),
         "attention": (attention, heads),
     }
 
@@ -40,7 +52,8 @@ OPS = tuple(_calls())
 def _internal_calls():
     q, [(k, v), (k2, v2)] = attention_inputs(MEMORY)
     bias = normal(2, 2, seed=7)
-    x, a, h0, weight = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1), normal(2, 5, 6), normal(6, 6)
+    x, a, x2 = (normal(2, 3, 5, 6, seed=seed) for seed in (0, 1, 2))
+    h0, weight, decay = normal(2, 5, 6), normal(6, 6), normal(6)
     t = [normal(2, 3, 5, 2, 8, seed=i) for i in range(3)]
     one = FrameTable.first_former(3).key
     k3, v3 = (normal(2, 3, 4, 2, 8, seed=i) for i in (8, 9))
@@ -58,6 +71,10 @@ def _internal_calls():
         "recurrent_scan without h0": (torch.ops.rcv.recurrent_scan, (x, weight, None, "relu", "auto")),
         "gated_scan": (torch.ops.rcv.gated_scan, (a, x, h0, "auto")),
         "gated_scan without h0": (torch.ops.rcv.gated_scan, (a, x, None, "auto")),
+        "mingru_scan": (torch.ops.rcv.mingru_scan, (a, x, h0, "auto")),
+        "mingru_scan without h0": (torch.ops.rcv.mingru_scan, (a, x, None, "auto")),
+        "rglru_scan": (torch.ops.rcv.rglru_scan, (a, x, x2, decay, h0, "auto")),
+        "rglru_scan without h0": (torch.ops.rcv.rglru_scan, (a, x, x2, decay, None, "auto")),
     }
 
 
@@ -83,6 +100,14 @@ def test_opcheck_of_the_backwards():
         )
         torch.library.opcheck(
             torch.ops.rcv.gated_scan_backward, (x, state, x, h, state, "auto"), test_utils=CHECKS[::2]
+        )
+        torch.library.opcheck(
+            torch.ops.rcv.mingru_scan_backward, (x, state, h, x, h, state, "auto"), test_utils=CHECKS[::2]
+        )
+        torch.library.opcheck(
+            torch.ops.rcv.rglru_scan_backward,
+            (x, state, h, x, h, normal(6), h, state, "auto"),
+            test_utils=CHECKS[::2],
         )
         torch.library.opcheck(
             torch.ops.rcv.temporal_attention_backward, (q, q, q, q, True, 0.4, "auto"), test_utils=CHECKS[::2]
@@ -120,7 +145,8 @@ def test_autocast_casts_the_tensors_of_products(name):
     function, inputs = _calls()[name]
     with torch.autocast("cpu", torch.bfloat16):
         outputs, gradients = results(function, *inputs)
-    assert outputs[0].dtype == (torch.float32 if name == "gated_scan" else torch.bfloat16)
+    elementwise = name in ("gated_scan", "mingru_scan", "rglru_scan")
+    assert outputs[0].dtype == (torch.float32 if elementwise else torch.bfloat16)
     assert all(g.dtype == t.dtype for g, t in zip(gradients, leaves(*inputs), strict=True))
     exact, exact_gradients = results(function, *inputs)
     torch.testing.assert_close(outputs[0].float(), exact[0], rtol=0.05, atol=0.05)

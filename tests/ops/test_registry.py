@@ -19,7 +19,7 @@ from rcv.ops import (
     why_not,
 )
 from rcv.ops.registry import BACKENDS, OPERATIONS, Backend, Inputs, Limits
-from rcv.ops.torch_backend import scan
+from rcv.ops.torch_backend import gated
 
 CPU = Inputs("cpu", None, torch.float32)
 V100 = Inputs("cuda", (7, 0), torch.float16)
@@ -120,9 +120,9 @@ def test_falling_back_on_a_cuda_device_warns_once():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            assert registry.program("gated_scan", H100, "auto") is scan
-            assert registry.program("gated_scan", CPU, "auto") is scan
-            assert registry.program("gated_scan", H100, "torch") is scan
+            assert registry.program("gated_scan", H100, "auto") is gated
+            assert registry.program("gated_scan", CPU, "auto") is gated
+            assert registry.program("gated_scan", H100, "torch") is gated
     assert len(caught) == 1
     assert "falls back to the torch backend (triton: " in str(caught[0].message)
 

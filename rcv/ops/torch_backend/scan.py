@@ -1,4 +1,4 @@
-"""The two scans as loops over frames; backwards are reversed loops that read the saved states."""
+"""recurrent_scan as a loop over frames; the backward is the reversed loop, which reads the saved states."""
 
 import torch
 
@@ -44,36 +44,3 @@ def _through_activation(g, h, activation):
     if activation == "tanh":
         return torch.ops.aten.tanh_backward(g, h)
     return torch.ops.aten.threshold_backward(g, h, 0)
-
-
-def gated_forward(a, x, h0):
-    """Return h [B, F, N, C] in x's dtype and the last state [B, N, C] in float32 or wider."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    h = torch.empty_like(x, memory_format=torch.contiguous_format)
-    state = None if h0 is None else h0.to(wide)
-    for i in range(x.shape[1]):
-        state = (
-            x[:, i].to(wide) if state is None else torch.addcmul(x[:, i].to(wide), a[:, i].to(wide), state)
-        )
-        h[:, i] = state
-    # With one frame and no h0 the state may be x itself.
-    return h, state.clone(memory_format=torch.contiguous_format)
-
-
-def gated_backward(dh, dh_last, a, h, h0):
-    """Return da, dx, dh0 (None without h0); reads the states as saved, rounded to h's dtype."""
-    wide = torch.promote_types(h.dtype, torch.float32)
-    da = torch.empty_like(h)
-    dx = torch.empty_like(h)
-    g = dh_last.to(wide)
-    for i in reversed(range(h.shape[1])):
-        g = g + dh[:, i].to(wide)
-        dx[:, i] = g
-        if i:
-            da[:, i] = g * h[:, i - 1].to(wide)
-        elif h0 is None:
-            da[:, i] = 0
-        else:
-            da[:, i] = g * h0.to(wide)
-        g = g * a[:, i].to(wide)
-    return da, dx, None if h0 is None else g.to(h0.dtype)
