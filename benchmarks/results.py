@@ -188,18 +188,15 @@ def shortfalls(results):
         for row in results.rows
         if row.candidate.startswith("rcv:") and row.status == "failed"
     ]
+    on_cuda = "capability" in results.device
     for target in TARGETS:
+        about = [row for row in results.rows if target.is_about(row, on_cuda)]
         if target.least_speedup is not None:
-            for own, rival in _fastest_pairs(results.rows):
-                speedup = rival.median_s / own.median_s
-                # Quartiles that overlap show noise, not a loss.
-                if speedup < target.least_speedup and own.q1_s > rival.q3_s:
-                    lines.append(
-                        f"not {target.name}: {own.operation} {own.direction} {own.shape}: {own.candidate} "
-                        f"{_ms(own.median_s)} ms, {rival.candidate} {_ms(rival.median_s)} ms ({speedup:.2f}x)"
-                    )
-        elif target.most_bytes is not None:
-            lines += _over(target, results.rows)
+            lines += _slower(target, about)
+        elif target.least_share is not None:
+            lines += _far_from_bound(target, about)
+        else:
+            lines += _over(target, about)
     return lines
 
 
@@ -267,23 +264,35 @@ def _table(rows):
     return lines
 
 
-def _fastest_pairs(rows):
-    """(rcv's fastest row, the fastest rival's) of every case that both have timed."""
-    for own, rivals in own_and_rivals(row for row in rows if row.direction in ("forward", "backward")):
-        if own and rivals:
-            yield own[0], rivals[0]
+def _slower(target, rows):
+    for own, rivals in own_and_rivals(rows):
+        rivals = [row for row in rivals if target.is_against(row)]
+        if not own or not rivals:
+            continue
+        mine, rival = own[0], rivals[0]
+        speedup = rival.median_s / mine.median_s
+        # Quartiles that overlap show noise, not a loss.
+        if speedup < target.least_speedup and mine.q1_s * target.least_speedup > rival.q3_s:
+            yield (
+                f"not {target.name} ({target.least_speedup:g}x asked): {mine.operation} {mine.direction} {mine.shape}: "
+                f"{mine.candidate} {_ms(mine.median_s)} ms, {rival.candidate} {_ms(rival.median_s)} ms ({speedup:.2f}x)"
+            )
+
+
+def _far_from_bound(target, rows):
+    for own, _ in own_and_rivals(rows):
+        if own and own[0].share and own[0].share < target.least_share:
+            yield (
+                f"not {target.name} ({target.least_share:g} asked): {own[0].operation} {own[0].direction} "
+                f"{own[0].shape}: {own[0].candidate} {own[0].share:.2f} of the bound"
+            )
 
 
 def _over(target, rows):
-    about = [
-        row for row in rows
-        if row.operation == target.operation and target.frames in (None, row.frames)
-    ]  # fmt: skip
-    peaks = [row.peak_bytes for row in about if row.peak_bytes is not None and row.status == "timed"]
-    if about and (not peaks or min(peaks) > target.most_bytes):
+    peaks = [row.peak_bytes for row in rows if row.peak_bytes is not None and row.status == "timed"]
+    if rows and (not peaks or min(peaks) > target.most_bytes):
         found = f"{min(peaks) / GIB:.2f} GiB at least" if peaks else "no such step came to its end"
-        return [f"not {target.name}: {found}, at most {target.most_bytes / GIB:.2f} GiB wanted"]
-    return []
+        yield f"not {target.name}: {found}, at most {target.most_bytes / GIB:.2f} GiB wanted"
 
 
 def _ms(seconds):

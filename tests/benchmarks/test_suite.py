@@ -268,7 +268,7 @@ def test_shortfalls_of_memory(peaks, said):
     rows = rows or [
         Row("training_step", 32, 5, "float16", "step", "recurrent", "failed", reason="out of memory")
     ]
-    lines = shortfalls(Results("", {}, {}, None, rows))
+    lines = shortfalls(Results("", {"capability": "9.0"}, {}, None, rows))
     assert [said in line for line in lines] == ([True] if said else [])
 
 
@@ -311,3 +311,20 @@ def test_full_shapes_are_stable_diffusions():
     assert {c.channels for c in full} == {320, 640, 1280}
     assert len({c.label for c in full}) == len(full)
     assert full[0] == Case("frame_attention", 32, 4096, 8, 40, "float16", table="first_memory")
+
+
+def test_shortfalls_know_what_a_target_is_about():
+    def lines(*rows, cuda=True):
+        return shortfalls(Results("", {"capability": "9.0"} if cuda else {}, {}, None, list(rows)))
+
+    scan = {"operation": "recurrent_scan", "tokens": 4096, "heads": 8, "head_dim": 40, "dtype": "float16"}
+    own, graph = _timed("rcv:triton", 1.0, **scan), _timed("cuda-graph(reference)", 1.1, **scan)
+    (line,) = lines(own, graph)
+    assert "in a CUDA graph (1.3x asked)" in line and "(1.10x)" in line
+    assert lines(own, graph, cuda=False) == []
+    wider = {**scan, "head_dim": 80}  # another C
+    assert lines(_timed("rcv:triton", 1.0, **wider), _timed("cuda-graph(reference)", 1.1, **wider)) == []
+    gated = {**scan, "operation": "gated_scan"}
+    (line,) = lines(_timed("rcv:triton", 1.0, share=0.5, **gated))
+    assert "0.50 of the bound" in line
+    assert lines(_timed("rcv:triton", 1.0, share=0.9, **gated)) == []
