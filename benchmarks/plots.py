@@ -12,13 +12,15 @@ OWN, RIVAL = "#d1495b", "#8d99ae"
 MOST_PANELS = 6
 
 
-def write_plots(results, folder):
+def write_plots(results, folder, metadata=None):
     """Write bars.png, frames.png and roofline.png into `folder`, each only where there is something to show.
 
     Parameters
     ----------
     results : Results
     folder : path
+    metadata : dict of str to str, optional
+        Texts to store in each PNG.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def write_plots(results, folder):
     for name, draw in (("bars", _bars), ("frames", _frames), ("roofline", _roofline)):
         figure = draw(results)
         if figure is not None:
-            FigureCanvasAgg(figure).print_png(folder / f"{name}.png")
+            FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata=metadata)
             written.append(folder / f"{name}.png")
     return written
 
