@@ -51,9 +51,8 @@ def work(case, direction):
         "frame_attention": _frame_attention,
         "temporal_attention": _temporal_attention,
         "recurrent_scan": _recurrent_scan,
-        "gated_scan": _gated_scan,
     }
-    return counted[case.operation](case, direction, size)
+    return counted.get(case.operation, _elementwise_scan)(case, direction, size)
 
 
 def bound(work, device: Device, dtype):
@@ -103,9 +102,14 @@ def _recurrent_scan(case, direction, size):
     return Work(2 * product, 0, (3 * states + 2 * weight) * size)
 
 
-def _gated_scan(case, direction, size):
+# Tensors of all states that are read and written forward and backward, and exponentials of each state. The fused
+# scans compute their sigmoids again in the backward; rglru's gate takes one more, its root another.
+_ELEMENTWISE = {"gated_scan": (3, 5, 0), "mingru_scan": (3, 6, 1), "rglru_scan": (4, 8, 4)}
+
+
+def _elementwise_scan(case, direction, size):
     states = case.videos * case.frames * case.tokens * case.channels
-    last = 4 * states // case.frames if size < 8 else size * states // case.frames
-    if direction == "forward":
-        return Work(0, 0, 3 * states * size + last)
-    return Work(0, 0, 5 * states * size + last)
+    last = max(4, size) * states // case.frames
+    forward, backward, exponentials = _ELEMENTWISE[case.operation]
+    tensors = forward if direction == "forward" else backward
+    return Work(0, exponentials * states, tensors * states * size + last)

@@ -15,6 +15,7 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+ELEMENTWISE = ("gated_scan", "mingru_scan", "rglru_scan")
 TABLES = ("first_memory", "first_former", "first", "text", "causal", "window")
 TEXT_TOKENS = 77  # CLIP's context length
 FRAMES = (8, 16, 32, 64, 128)
@@ -42,7 +43,7 @@ class Case:
     Attributes
     ----------
     operation : str
-        "frame_attention", "temporal_attention", "recurrent_scan" or "gated_scan".
+        "frame_attention", "temporal_attention", "recurrent_scan", "gated_scan", "mingru_scan" or "rglru_scan".
     frames, tokens, heads, head_dim, videos : int
         F, N, H, D and B. The scans see C = H D channels.
     dtype : str
@@ -103,7 +104,7 @@ def inputs_of(case, device, seed=0):
     """Return the operation's tensors as leaves that require gradients, equal for equal seeds on one device.
 
     frame_attention: q, k, v and, with a second pool, k2, v2. temporal_attention: q, k, v. recurrent_scan: x, weight.
-    gated_scan: a, x.
+    gated_scan: a, x. mingru_scan: gate, candidate. rglru_scan: forget, inlet, candidate, decay.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -120,8 +121,12 @@ def inputs_of(case, device, seed=0):
     elif case.operation == "recurrent_scan":
         # Spectral radius below 1: states neither die nor saturate over 128 frames.
         tensors = [normal(b, f, n, c), normal(c, c) * (0.7 / math.sqrt(c))]
-    else:
+    elif case.operation == "gated_scan":
         tensors = [normal(b, f, n, c).sigmoid(), normal(b, f, n, c)]
+    elif case.operation == "mingru_scan":
+        tensors = [normal(b, f, n, c) for _ in ("gate", "candidate")]
+    else:
+        tensors = [*(normal(b, f, n, c) for _ in ("forget", "inlet", "candidate")), normal(c) - 4]
     return tuple(t.to(case.torch_dtype).requires_grad_() for t in tensors)
 
 
@@ -168,6 +173,8 @@ def quick(dtype="float32"):
         Case("temporal_attention", 16, **level),
         Case("recurrent_scan", 8, activation="tanh", **level),
         Case("gated_scan", 16, **level),
+        Case("mingru_scan", 16, **level),
+        Case("rglru_scan", 16, **level),
         Case("frame_attention", 4, 256, 2, 80, dtype, table="first_memory"),
         Case("temporal_attention", 8, 40, 8, 160, dtype),
         Case("recurrent_scan", 8, 40, 4, 160, dtype, activation="relu"),
@@ -184,7 +191,7 @@ def full(dtypes=("float16", "bfloat16")):
                 cases.append(Case("frame_attention", *shape, table="first_memory"))
                 cases.append(Case("temporal_attention", *shape))
                 cases.append(Case("recurrent_scan", *shape, activation="tanh"))
-                cases.append(Case("gated_scan", *shape))
+                cases += [Case(operation, *shape) for operation in ELEMENTWISE]
         # The other tables at one frame count: their kernels are the same, their tables are not.
         for table, level in itertools.product(("first_former", "text"), SD1_LEVELS):
             cases.append(Case("frame_attention", 32, *level, dtype, table=table))
@@ -200,7 +207,7 @@ def odd(dtypes=("float32", "float16", "bfloat16")):
         cases += [Case("frame_attention", table=table, **shape) for table in tables]
         cases.append(Case("temporal_attention", **shape))
         cases += [Case("recurrent_scan", activation=f, **shape) for f in ("tanh", "relu")]
-        cases.append(Case("gated_scan", **shape))
+        cases += [Case(operation, **shape) for operation in ELEMENTWISE]
         # One frame and one token: every loop at its shortest.
         cases.append(replace(cases[-1], frames=1, tokens=1))
     return cases

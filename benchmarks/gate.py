@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .cases import call, output_gradients
+from .cases import ELEMENTWISE, call, output_gradients
 from .exact import in_float64, reference_results
 
 OUTPUT_FACTOR, GRADIENT_FACTOR = 2, 3
@@ -98,11 +98,10 @@ def bitwise_reproducible(gate, function):
 
 
 def _outputs_like(case, inputs):
-    """Stand-ins with the shapes and dtypes of the outputs, which are those of the first or second input."""
-    if case.operation != "gated_scan":
+    """Stand-ins with the shapes and dtypes of the outputs, which are those of the first input."""
+    if case.operation not in ELEMENTWISE:
         return [inputs[0]]
-    wide = torch.promote_types(inputs[1].dtype, torch.float32)
-    return [inputs[1], inputs[1][:, -1].to(wide)]
+    return [inputs[0], inputs[0][:, -1].to(torch.promote_types(inputs[0].dtype, torch.float32))]
 
 
 def _largest(t):

@@ -10,9 +10,11 @@ import torch
 from rcv import ops
 from rcv.ops import reference, registry
 
+from .cases import ELEMENTWISE
+
 HALF = ("float16", "bfloat16")
 # Loops over frames are unrolled by torch.compile: beyond this, compiling takes minutes.
-MOST_COMPILED_FRAMES = {"frame_attention": 8, "recurrent_scan": 16, "gated_scan": 32}
+MOST_COMPILED_FRAMES = {"frame_attention": 8, "recurrent_scan": 16, **dict.fromkeys(ELEMENTWISE, 32)}
 
 
 def _none(case, device):
@@ -110,6 +112,8 @@ def candidates(operation):
         "temporal_attention": temporal_peers.PEERS,
         "recurrent_scan": scan_peers.RECURRENT,
         "gated_scan": scan_peers.GATED,
+        "mingru_scan": scan_peers.MINGRU,
+        "rglru_scan": scan_peers.RGLRU,
     }
     own = [_backend(operation, name) for name in registry.BACKENDS]
     eager = Candidate("reference", operation, lambda case: getattr(reference, operation))

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .bounds import work
-from .cases import Case
+from .cases import ELEMENTWISE, Case
 
 OWN, RIVAL = "#d1495b", "#8d99ae"
 MOST_PANELS = 6
@@ -117,7 +117,7 @@ def _frames(results):
 
 def _roofline(results):
     """FLOP/s over FLOP a byte of least traffic, under the device's roof, in the dtype that was timed most."""
-    rows = [row for row in _timed(results) if row.operation != "gated_scan"]
+    rows = [row for row in _timed(results) if row.operation not in ELEMENTWISE]
     rates = results.device.get("rates", {})
     dtypes = [row.dtype for row in rows]
     dtype = max(dict.fromkeys(dtypes), key=dtypes.count, default=None)

@@ -86,3 +86,5 @@ GATED = [
         differs="log2 F passes over all frames in float32 memory",
     ),
 ]
+MINGRU = [_graphed("mingru_scan")]
+RGLRU = [_graphed("rglru_scan")]

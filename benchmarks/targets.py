@@ -141,13 +141,16 @@ TARGETS = (
         least_speedup=3.0,
         rivals=("reference",),
     ),
-    Target(
-        "the gated scan at memory bandwidth",
-        operation="gated_scan",
-        dtypes=HALF,
-        tokens=(1024, 4096),
-        cuda=True,
-        least_share=0.8,
+    *(
+        Target(
+            f"{operation} at memory bandwidth",
+            operation=operation,
+            dtypes=HALF,
+            tokens=(1024, 4096),
+            cuda=True,
+            least_share=0.8,
+        )
+        for operation in ("gated_scan", "mingru_scan")
     ),
     Target(
         "a token's frames against SDPA with its transposes",
@@ -156,6 +159,14 @@ TARGETS = (
         cuda=True,
         least_speedup=3.0,
         rivals=("sdpa",),
+    ),
+    Target(
+        "a training step against the published way with SDPA",
+        operation="training_step",
+        direction="step",
+        cuda=True,
+        least_speedup=2.0,
+        rivals=("published",),
     ),
     Target(
         "32 frames of 320x512 train on a 16 GB V100",

@@ -1,6 +1,8 @@
-"""recurrent_scan and gated_scan: rcv's backends and their rivals."""
+"""The scans: rcv's backends and their rivals."""
 
-OPERATIONS = ("recurrent_scan", "gated_scan")
+from .cases import ELEMENTWISE
+
+OPERATIONS = ("recurrent_scan", *ELEMENTWISE)
 
 
 def test_scan(measured, case, candidate, direction):

@@ -34,18 +34,31 @@ WARM_UP_STEPS, TIMED_STEPS = 2, 5
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: preset, backend of the operations, frames, whether blocks are recomputed, model and latents."""
+    """A training step.
+
+    Attributes
+    ----------
+    preset : str
+    frames : int
+    checkpointing : bool
+        Whether blocks are recomputed.
+    way : str
+        A backend of the operations, or "published" for the published way with SDPA as its softmax.
+    config : str
+        "sd14" or "tiny".
+    """
 
     preset: str
     frames: int
     checkpointing: bool = False
-    backend: str = "auto"
+    way: str = "auto"
     config: str = "sd14"
 
     @property
     def label(self):
         """The step as a candidate's name."""
-        return f"{self.preset}/{self.backend}" + (" checkpointing" if self.checkpointing else "")
+        owner = "published" if self.way == "published" else f"rcv:{self.way}"
+        return f"{owner} {self.preset}" + (" checkpointing" if self.checkpointing else "")
 
 
 def why_not(device, memory=False):
@@ -63,7 +76,11 @@ def steps(shapes, device):
     if device.type != "cuda" or shapes == "quick":
         return [Step(preset, 4, config="tiny") for preset in ("recurrent", "tune-a-video")]
     presets = ("recurrent", "tune-a-video", "paper", "published")
-    return [Step(preset, frames, True) for frames in (32, 16) for preset in presets]
+    return [
+        Step(preset, frames, True, way)
+        for frames in (32, 16)
+        for preset, way in (("published", "published"), *((preset, "auto") for preset in presets))
+    ]
 
 
 def memory_steps(shapes):
@@ -120,6 +137,8 @@ def _run(step, dtype, suite):
     from rcv import ops
     from rcv.models import VideoUNet
 
+    from .published import published_way
+
     device, config = suite.device, SD14 if step.config == "sd14" else TINY
     with torch.device(device):
         torch.manual_seed(0)
@@ -128,6 +147,8 @@ def _run(step, dtype, suite):
         sample = torch.randn(1, 4, step.frames, height, width)
         text = torch.randn(1, TEXT_TOKENS, config["cross_attention_dim"])
         noise, timestep = torch.randn_like(sample), torch.tensor([500])
+    if step.way == "published":
+        unet = published_way(unet, "sdpa")
     if step.checkpointing:
         unet.enable_gradient_checkpointing()
     optimizer = torch.optim.AdamW([p for p in unet.parameters() if p.requires_grad], lr=3e-5)
@@ -141,7 +162,7 @@ def _run(step, dtype, suite):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    with ops.backend(step.backend):
+    with ops.backend("auto" if step.way == "published" else step.way):
         for _ in range(WARM_UP_STEPS):
             train()
         if device.type == "cuda":

@@ -21,7 +21,7 @@ def _gate(case):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "operation", ["frame_attention", "temporal_attention", "recurrent_scan", "gated_scan"]
+    "operation", ["frame_attention", "temporal_attention", "recurrent_scan", *cases.ELEMENTWISE]
 )
 def test_the_reference_passes(operation, dtype):
     options = {"frame_attention": {"table": "causal"}, "recurrent_scan": {"activation": "tanh"}}

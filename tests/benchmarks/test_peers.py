@@ -19,6 +19,7 @@ CASES = [
     Case("temporal_attention", 3, **ODD),
     *(Case("recurrent_scan", 3, activation=f, **ODD) for f in ("tanh", "relu")),
     *(Case("gated_scan", frames, **ODD) for frames in (1, 2, 7, 8)),
+    *(Case(operation, 3, **ODD) for operation in ("mingru_scan", "rglru_scan")),
 ]
 
 
@@ -75,7 +76,7 @@ def test_reference_in_pieces_is_the_reference(case, piece, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "operation", ["frame_attention", "temporal_attention", "recurrent_scan", "gated_scan"]
+    "operation", ["frame_attention", "temporal_attention", "recurrent_scan", *cases.ELEMENTWISE]
 )
 def test_reasons_are_sentences_and_cuda_alone_is_refused_on_a_cpu(operation):
     case = next(replace(c, dtype="float32") for c in CASES if c.operation == operation)

@@ -231,12 +231,13 @@ def test_work_that_breaks_off_is_noted_and_the_rest_done(suite):
     assert suite.results.notes == ["ops: one broke off: ValueError: no reference"]
 
 
-def test_a_tiny_training_step(suite):
-    training_part.measure_step(training_part.Step("tune-a-video", 2, True, config="tiny"), suite)
+@pytest.mark.parametrize("way", ["auto", "published"])
+def test_a_tiny_training_step(suite, way):
+    training_part.measure_step(training_part.Step("tune-a-video", 2, True, way, config="tiny"), suite)
     (row,) = suite.results.rows
     assert row.status == "timed", row.reason
     assert row.median_s > 0 and row.peak_bytes is None
-    assert row.candidate == "tune-a-video/auto checkpointing"
+    assert row.candidate == ("rcv:auto" if way == "auto" else way) + " tune-a-video checkpointing"
 
 
 def _timed(candidate, median, q1=None, q3=None, **values):
