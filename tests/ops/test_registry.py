@@ -109,6 +109,7 @@ def _kernels_for(monkeypatch, name, ops, device="cuda"):
 
 def test_automatic_choice_takes_the_first_that_can(monkeypatch):
     _kernels_for(monkeypatch, "cuda", OPERATIONS)
+    _kernels_for(monkeypatch, "triton", [])
     assert registry.choose("gated_scan", V100) == "cuda"
     _kernels_for(monkeypatch, "triton", ["gated_scan"])
     assert registry.choose("gated_scan", V100) == "triton"
@@ -116,7 +117,8 @@ def test_automatic_choice_takes_the_first_that_can(monkeypatch):
     assert registry.choose("recurrent_scan", CPU) == "torch"
 
 
-def test_falling_back_on_a_cuda_device_warns_once():
+def test_falling_back_on_a_cuda_device_warns_once(monkeypatch):
+    _kernels_for(monkeypatch, "triton", [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
