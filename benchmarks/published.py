@@ -21,12 +21,13 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
 from rcv.models.blocks import VideoTransformerBlock
+from rcv.models.feed_forward import DeferredLayerNorm, NormedFeedForward
 from rcv.models.layers import FrozenConv2d
 from rcv.models.norms import GroupNormSiLU, JointGroupNormSiLU
 
@@ -75,6 +76,8 @@ def published_way(unet, softmax="baddbmm"):
         JointGroupNormSiLU: GroupNorm5DThenSiLU,
         GroupNormSiLU: GroupNormThenSiLU,
         FrozenConv2d: nn.Conv2d,
+        DeferredLayerNorm: nn.LayerNorm,
+        NormedFeedForward: FeedForward,
     }
     for module in twin.modules():
         module.__class__ = classes.get(type(module), type(module))

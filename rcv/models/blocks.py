@@ -5,6 +5,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
+from rcv.models.feed_forward import NormedFeedForward
 from rcv.models.layers import CastLinear, FrozenConv2d
 from rcv.models.norms import FeatureMapsPass, GroupNormSiLU, JointGroupNormSiLU
 from rcv.models.sources import refuse_other_kinds
@@ -22,6 +23,8 @@ class VideoTransformerBlock(BasicTransformerBlock):
         self.attn1.inflate(preset, frames)
         self.attn2.__class__ = TextAttention
         self.attn2.frames = frames
+        self.ff.__class__ = NormedFeedForward
+        self.ff.follow(self.norm3)
         self.attn_temp = None
         if preset.temporal_attention:
             self.norm_temp = nn.LayerNorm(self.dim)
