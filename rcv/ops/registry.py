@@ -144,7 +144,14 @@ BACKENDS = {
                 Limits(("cuda",), (torch.float32, *HALF), (8, 0)),
                 Limits(("cuda",), (torch.float32, *HALF), (7, 0)),
             ),
-            _programs("rcv.kernels", "gated_scan", "mingru_scan", "rglru_scan"),
+            _programs(
+                "rcv.kernels",
+                "frame_attention",
+                "attention",
+                "gated_scan",
+                "mingru_scan",
+                "rglru_scan",
+            ),
             {"triton": "triton"},
         ),
         Backend(

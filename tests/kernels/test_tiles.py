@@ -3,7 +3,7 @@
 import pytest
 
 from rcv.kernels import tiles as module
-from rcv.kernels.tiles import nearest, tiles
+from rcv.kernels.tiles import nearest, tiles, using
 
 ROWS = {
     (8, 0): [
@@ -43,6 +43,12 @@ def test_an_unknown_device_takes_the_nearest_below_it():
     known = [(8, 0), (8, 6), (9, 0), (10, 0), (12, 0)]
     for capability, entry in {(8, 9): (8, 6), (10, 3): (10, 0), (13, 0): (12, 0), (7, 5): (8, 0)}.items():
         assert nearest(known, capability) == entry
+
+
+def test_a_tile_in_use_comes_before_the_table(rows):
+    with using("kernel", {"BLOCK_M": 5}):
+        assert tiles("kernel", (9, 0)) == {"BLOCK_M": 5}
+    assert tiles("kernel", (9, 0)) == {"BLOCK_M": 9}
 
 
 def test_a_tile_belongs_to_its_caller(rows):
