@@ -1,0 +1,172 @@
+"""What is compiled offline: the operations' calls at Stable Diffusion's shapes, on meta tensors."""
+
+import contextlib
+import importlib
+import itertools
+from dataclasses import dataclass
+
+import torch
+
+from rcv.kernels.launch import recording
+from rcv.ops import FrameTable, registry
+
+PRODUCTS = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
+CAPABILITIES = {
+    "frame_attention": PRODUCTS,
+    "temporal_attention": PRODUCTS,
+    "recurrent_scan": PRODUCTS,
+    "gated_scan": ((7, 0), (7, 5), *PRODUCTS),
+}
+# "tf32": float32 tensors while `torch.backends.cuda.matmul.allow_tf32` is set.
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "tf32": torch.float32,
+}
+# (tokens, heads, head dim) of the UNet's levels: of 512x512 and of 320x512 pixels.
+LEVELS = (
+    (4096, 8, 40),
+    (2560, 8, 40),
+    (1024, 8, 80),
+    (640, 8, 80),
+    (256, 8, 160),
+    (160, 8, 160),
+    (64, 8, 160),
+    (40, 8, 160),
+    (4096, 5, 64),
+    (1024, 10, 64),
+    (256, 20, 64),
+    (64, 20, 64),
+)
+FRAMES = (8, 16, 32, 64, 128)
+VIDEOS = (1, 2)
+VARIANTS = {
+    "frame_attention": ("first_memory", "first_memory bias", "first_former", "text"),
+    "temporal_attention": ("", "causal"),
+    "recurrent_scan": ("tanh", "relu", "tanh h0"),
+    "gated_scan": ("", "h0"),
+}
+TEXT_TOKENS = 77
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation, forward and backward, on one shape in one dtype.
+
+    Attributes
+    ----------
+    operation : str
+    variant : str
+        One of the operation's `VARIANTS`.
+    dtype : str
+        A name in `DTYPES`.
+    videos, frames, tokens, heads, head_dim : int
+        B, F, N, H and D; the scans see H D channels.
+    """
+
+    operation: str
+    variant: str
+    dtype: str
+    videos: int
+    frames: int
+    tokens: int
+    heads: int
+    head_dim: int
+
+    @property
+    def capabilities(self):
+        """The compute capabilities that the operation runs on."""
+        return CAPABILITIES[self.operation]
+
+    @property
+    def shape(self):
+        """The shape and the variant in words."""
+        sizes = f"B{self.videos} F{self.frames} N{self.tokens} H{self.heads} D{self.head_dim}"
+        return f"{sizes} {self.variant}".strip()
+
+    def launches(self, capability):
+        """Return the Launches of this case on a device of this capability, forward and backward."""
+        program = importlib.import_module(registry.BACKENDS["triton"].programs[self.operation])
+        with _tf32(self.dtype == "tf32"), recording(capability) as recorder:
+            _CALLS[self.operation](self, program)
+        return recorder.launches
+
+    def _meta(self, *shape, dtype=None):
+        return torch.empty(shape, device="meta", dtype=dtype or DTYPES[self.dtype])
+
+
+def cases(quick=False):
+    """Return the Cases of all operations that have kernels, or a few of them."""
+    operations = [op for op in CAPABILITIES if op in registry.BACKENDS["triton"].programs]
+    if quick:
+        return [
+            Case(op, VARIANTS[op][0], "float16", 1, 32, *level) for op in operations for level in LEVELS[::4]
+        ]
+    return [
+        Case(op, variant, dtype, videos, frames, *level)
+        for op in operations
+        for variant, dtype, level, frames, videos in itertools.product(
+            VARIANTS[op], DTYPES, LEVELS, FRAMES, VIDEOS
+        )
+    ]
+
+
+@contextlib.contextmanager
+def _tf32(allowed):
+    former = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = former
+
+
+def _frame_attention(case, program):
+    name, *rest = case.variant.split()
+    if name == "text":
+        table, keys = FrameTable.first(case.frames), TEXT_TOKENS
+    else:
+        table, keys = getattr(FrameTable, name)(case.frames), case.tokens
+    width = (case.heads, case.head_dim)
+    q = case._meta(case.videos, case.frames, case.tokens, *width)
+    pools = [
+        tuple(case._meta(case.videos, held, keys, *width) for _ in "kv") for held in table.frames_per_pool
+    ]
+    bias = case._meta(case.heads, table.slots, dtype=torch.float32) if rest == ["bias"] else None
+    scale = case.head_dim**-0.5
+    o, lse = program.forward(q, pools, table.key, bias, scale)
+    program.backward(o, q, pools, o, lse, table.key, bias, scale, bias is not None)
+
+
+def _temporal_attention(case, program):
+    q, k, v = (case._meta(case.videos, case.frames, case.tokens, case.heads, case.head_dim) for _ in "qkv")
+    causal, scale = case.variant == "causal", case.head_dim**-0.5
+    o = program.forward(q, k, v, causal, scale)
+    program.backward(o, q, k, v, causal, scale)
+
+
+def _recurrent_scan(case, program):
+    activation, *state = case.variant.split()
+    channels = case.heads * case.head_dim
+    x = case._meta(case.videos, case.frames, case.tokens, channels)
+    weight = case._meta(channels, channels)
+    h0 = case._meta(case.videos, case.tokens, channels) if state else None
+    h = program.recurrent_forward(x, weight, h0, activation)
+    program.recurrent_backward(h, weight, h, h0, activation)
+
+
+def _gated_scan(case, program):
+    channels = case.heads * case.head_dim
+    a, x = (case._meta(case.videos, case.frames, case.tokens, channels) for _ in "ax")
+    h0 = case._meta(case.videos, case.tokens, channels) if case.variant else None
+    h, h_last = program.gated_forward(a, x, h0)
+    program.gated_backward(h, h_last, a, h, h0)
+
+
+_CALLS = {
+    "frame_attention": _frame_attention,
+    "temporal_attention": _temporal_attention,
+    "recurrent_scan": _recurrent_scan,
+    "gated_scan": _gated_scan,
+}
