@@ -63,18 +63,17 @@ class Compilation:
         launch : rcv.kernels.launch.Launch
         capability : tuple of two int
         """
-        kernel, named = launch.kernel, {**launch.constants, **launch.options}
-        backend = make_backend(_target(capability))
-        binder = create_function_from_signature(kernel.signature, kernel.params, backend)
-        bound, specialization, options = binder(**launch.arguments, **named)
-        _, signature, constants, attributes = kernel._pack_args(
-            backend, named, bound, specialization, options
-        )
+        kernel = launch.kernel
+        binder = _binder(kernel, _target(capability))
+        _, specialization, _ = binder(**launch.arguments, **launch.constants, **launch.options)
+        compiled_in = [kind == "constexpr" for kind, _ in specialization]
         return Compilation(
             kernel=f"{kernel.__module__}:{kernel.__name__}",
-            signature=tuple(signature.items()),
-            constants=tuple(constants.items()),
-            aligned=tuple(position for position, names in attributes.items() if names),
+            signature=tuple(zip(kernel.arg_names, (kind for kind, _ in specialization), strict=True)),
+            constants=tuple(((i,), value) for i, (_, value) in enumerate(specialization) if compiled_in[i]),
+            aligned=tuple(
+                (i,) for i, (_, value) in enumerate(specialization) if value == "D" and not compiled_in[i]
+            ),
             options=tuple(sorted(launch.options.items())),
             capability=tuple(capability),
         )
@@ -157,8 +156,15 @@ def code_of(function):
     return "\n".join([parts[0], *sorted(parts[1:])])
 
 
+@functools.cache
 def _target(capability):
     return GPUTarget("cuda", 10 * capability[0] + capability[1], WARP)
+
+
+@functools.cache
+def _binder(kernel, target):
+    """Triton's function from arguments to what it specialises on, per parameter: (type, value or "D" if aligned)."""
+    return create_function_from_signature(kernel.signature, kernel.params, make_backend(target))
 
 
 @functools.cache

@@ -18,8 +18,8 @@ import triton
 from rcv.kernels import compiled, shapes
 from rcv.kernels.compilation import Compilation
 
-# Whose rows the committed table holds: the oldest and the newest that are supported.
-VERSIONS = ("3.6.0", "3.9.0")
+# Whose rows the committed table holds, and of which shapes: the oldest Triton that is supported, and the locked one.
+VERSIONS = {"3.6.0": "core", "3.9.0": "sd"}
 SAVE_EVERY = 20
 
 
@@ -110,7 +110,7 @@ def _row_or_error(item):
         return RuntimeError(f"{item.compilation.name}: {type(error).__name__}: {error}")
 
 
-def update(path, everything, selected, jobs):
+def update(path, selected, jobs):
     """Bring a table up to date: compile what is new for this version of Triton, drop what no code needs any more.
 
     Rows of other versions stay as long as the code is theirs. An interrupted run keeps what it has compiled.
@@ -118,10 +118,8 @@ def update(path, everything, selected, jobs):
     Parameters
     ----------
     path : str or Path
-    everything : list of Wanted
-        What a complete table has.
     selected : list of Wanted
-        What to compile of it, if it is not there.
+        What to compile, if it is not there.
     jobs : int
 
     Returns
@@ -129,12 +127,10 @@ def update(path, everything, selected, jobs):
     list of str
         The errors of what could not be compiled.
     """
-    current = {(v, item.compilation.key(v)): item for v in VERSIONS for item in everything}
+    current = {(identity["triton"], identity["key"]): identity for identity in identities()}
     kept = [row for row in compiled.read(path) if (row.triton, row.key) in current]
     # The first case that needs a compilation may have become another.
-    table = [
-        compiled.Row(**{**asdict(row), **current[row.triton, row.key].identity(row.triton)}) for row in kept
-    ]
+    table = [compiled.Row(**{**asdict(row), **current[row.triton, row.key]}) for row in kept]
     present = {row.key for row in table if row.triton == triton.__version__}
     missing = [item for item in selected if item.compilation.key() not in present]
     compiled.write(path, table)
@@ -150,23 +146,32 @@ def update(path, everything, selected, jobs):
     return errors
 
 
+def identities():
+    """Return what is known before compiling of every row that a complete table has, as a list of dicts."""
+    return [
+        item.identity(version)
+        for version, selection in VERSIONS.items()
+        for item in wanted(shapes.cases(selection))
+    ]
+
+
 def main(arguments=None):
     """Run the command; return its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if os.environ.get("TRITON_INTERPRET") == "1":
         parser.error("TRITON_INTERPRET is set: kernels are interpreted, not compiled; unset it")
-    if options.update and options.shapes != "sd":
-        parser.error("--update writes a complete table: it goes with --shapes sd alone")
     if options.update and triton.__version__ not in VERSIONS:
         parser.error(f"this is triton {triton.__version__}; the table is of {' and '.join(VERSIONS)}")
-    cases = shapes.cases(quick=options.shapes == "quick")
-    selected = wanted(cases, options.capability, options.kernel)
+    if options.update and options.shapes:
+        parser.error("--update decides itself which shapes the table has: leave --shapes out")
     if options.keys:
-        print(json.dumps([item.identity(version) for item in selected for version in VERSIONS]))
+        print(json.dumps(identities()))
         return 0
+    selection = VERSIONS[triton.__version__] if options.update else options.shapes or "sd"
+    selected = wanted(shapes.cases(selection), options.capability, options.kernel)
     if options.update:
-        errors = update(options.update, wanted(cases), selected, options.jobs)
+        errors = update(options.update, selected, options.jobs)
         keys = {item.compilation.key() for item in selected}
         results = [row for row in compiled.read(options.update) if row.key in keys]
     else:
@@ -185,7 +190,7 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m rcv.kernels.compile", description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print the results as a JSON list")
     parser.add_argument(
-        "--keys", action="store_true", help="print what would be compiled, with its keys; compile nothing"
+        "--keys", action="store_true", help="print what the table should have, with keys; compile nothing"
     )
     parser.add_argument(
         "--check", action="store_true", help="list spills, excess of shared memory, products without mma"
@@ -195,7 +200,7 @@ def _parser():
         "--capability", type=int, action="append", choices=compiled.SHARED_KIB, help="90 for 9.0; repeatable"
     )
     parser.add_argument("--kernel", default="", help="part of the kernels' names")
-    parser.add_argument("--shapes", choices=("sd", "quick"), default="sd")
+    parser.add_argument("--shapes", choices=shapes.SELECTIONS, help="sd by default")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     return parser
 

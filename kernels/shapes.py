@@ -39,7 +39,7 @@ LEVELS = (
     (256, 20, 64),
     (64, 20, 64),
 )
-FRAMES = (8, 16, 32, 64, 128)
+FRAMES = (8, 32, 128)
 VIDEOS = (1, 2)
 VARIANTS = {
     "frame_attention": ("first_memory", "first_memory bias", "first_former", "text"),
@@ -48,6 +48,7 @@ VARIANTS = {
     "gated_scan": ("", "h0"),
 }
 TEXT_TOKENS = 77
+SELECTIONS = ("sd", "core", "quick")
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,30 @@ class Case:
         return torch.empty(shape, device="meta", dtype=dtype or DTYPES[self.dtype])
 
 
-def cases(quick=False):
-    """Return the Cases of all operations that have kernels, or a few of them."""
-    operations = [op for op in CAPABILITIES if op in registry.BACKENDS["triton"].programs]
-    if quick:
-        return [
-            Case(op, VARIANTS[op][0], "float16", 1, 32, *level) for op in operations for level in LEVELS[::4]
+def cases(selection="sd"):
+    """Return Cases of all operations that have kernels.
+
+    Parameters
+    ----------
+    selection : str
+        "sd" for all shapes, the first variant in all dtypes and the others in float16; "core" for the first variant in
+        float16; "quick" for a few shapes of that.
+    """
+    levels, frames, videos = (LEVELS[::4], (32,), (1,)) if selection == "quick" else (LEVELS, FRAMES, VIDEOS)
+    found = []
+    for op in CAPABILITIES:
+        if op not in registry.BACKENDS["triton"].programs:
+            continue
+        first, *others = VARIANTS[op]
+        kinds = [(first, "float16")]
+        if selection == "sd":
+            kinds += [(first, dtype) for dtype in DTYPES if dtype != "float16"]
+            kinds += [(variant, "float16") for variant in others]
+        found += [
+            Case(op, *kind, b, f, *level)
+            for kind, level, f, b in itertools.product(kinds, levels, frames, videos)
         ]
-    return [
-        Case(op, variant, dtype, videos, frames, *level)
-        for op in operations
-        for variant, dtype, level, frames, videos in itertools.product(
-            VARIANTS[op], DTYPES, LEVELS, FRAMES, VIDEOS
-        )
-    ]
+    return found
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from rcv.kernels import compile, compiled, cubin, shapes
 from tests.kernels.toy_kernels import Product, Scaled
@@ -38,6 +41,23 @@ def resources_by_tool(binary):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def is_as_launched(compilation, case):
+    """Whether a compilation is specialised as Triton's launcher would specialise the case's only launch."""
+    (launch,) = case.launches(compilation.capability)
+    backend = make_backend(GPUTarget("cuda", 10 * compilation.capability[0] + compilation.capability[1], 32))
+    named = {**launch.constants, **launch.options}
+    binder = create_function_from_signature(launch.kernel.signature, launch.kernel.params, backend)
+    bound, specialization, options = binder(**launch.arguments, **named)
+    _, *expected = launch.kernel._pack_args(backend, named, bound, specialization, options)
+    attributes = {position: [["tt.divisibility", 16]] for position in compilation.aligned}
+    signature, constants, theirs = expected
+    return (dict(compilation.signature), dict(compilation.constants), attributes) == (
+        signature,
+        constants,
+        {position: names for position, names in theirs.items() if names},
+    )
+
+
 def facts():
     """Yield everything known about the compilations, case by case."""
     for name, case in CASES.items():
@@ -48,6 +68,7 @@ def facts():
                 **asdict(row),
                 "violations": row.violations(),
                 "signature": dict(item.compilation.signature),
+                "as_launched": is_as_launched(item.compilation, case),
                 "aligned": item.compilation.aligned,
                 "resources": cubin.resources(binary),
                 "by_tool": resources_by_tool(binary),
@@ -56,7 +77,7 @@ def facts():
 
 def command(*arguments):
     """Return the exit status, output and errors of the compiler's command, with these cases as the operations'."""
-    shapes.cases = lambda quick: CASES.values()
+    shapes.cases = lambda selection: CASES.values()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         status = compile.main(arguments)
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
@@ -90,7 +111,7 @@ if __name__ == "__main__":
             {
                 "facts": found,
                 "check": command("--json", "--check", "--kernel", "product"),
-                "keys": command("--keys", "--capability", "80"),
+                "keys": command("--keys"),
                 "updates": updates(Path(sys.argv[1])),
             }
         )

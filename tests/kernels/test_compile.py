@@ -94,6 +94,10 @@ def test_arguments_are_specialised_by_value(toys):
     )
 
 
+def test_specialisation_is_tritons(toys):
+    assert all(fact["as_launched"] for fact in toys["facts"])
+
+
 def test_equal_compilations_are_made_once(toys):
     assert _of(toys, "half")[80]["key"] == _of(toys, "half again")[80]["key"]
     rows = json.loads(toys["check"]["out"])
@@ -107,11 +111,10 @@ def test_check_lists_every_violation_and_fails(toys):
     assert set(toys["check"]["err"].splitlines()) == expected
 
 
-def test_keys_are_of_every_version_and_one_capability(toys):
+def test_keys_are_of_every_compilation_and_version(toys):
     rows = json.loads(toys["keys"]["out"])
-    assert {row["capability"] for row in rows} == {80}
     assert {row["triton"] for row in rows} == {"3.6.0", "3.9.0"}
-    assert len({row["key"] for row in rows}) == len(rows)
+    assert len({row["key"] for row in rows}) == len(rows) == 2 * len({fact["key"] for fact in toys["facts"]})
 
 
 def test_update_compiles_what_is_missing_and_drops_what_is_stale(toys):
