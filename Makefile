@@ -7,8 +7,11 @@ THEME ?= animal walking
 UNSEEN ?= elephant
 PROMPT ?= a red $(UNSEEN) walking in the desert
 DEMO := runs/demo
+JOBS ?= 1
+OLDEST_TRITON := 3.6.0
+COMPILED := kernels/compiled.csv
 
-.PHONY: help install demo test test-slow lint lock sdist world clean
+.PHONY: help install demo test test-slow lint compile-kernels lock sdist world clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +38,14 @@ test-slow: $(INSTALLED) ## the slow tests alone
 lint: $(INSTALLED) ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+build/triton-$(OLDEST_TRITON): | $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ triton==$(OLDEST_TRITON)
+
+compile-kernels: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## compile the Triton kernels that changed, for all chips, into the committed table
+	$(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
+	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
+	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > docs/compiled-kernels.md
 
 lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude rcv-video | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements-dev.lock
