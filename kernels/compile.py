@@ -107,7 +107,7 @@ def _row_or_error(item):
         return item.row()
     except Exception as error:
         # As text: Triton's errors hold syntax trees, which no other process can read.
-        return RuntimeError(f"{item.compilation.name}: {type(error).__name__}: {error}")
+        return RuntimeError(f"{compiled.label(item.identity())}: {type(error).__name__}: {error}")
 
 
 def update(path, selected, jobs):

@@ -63,8 +63,8 @@ class Row:
 
     @property
     def label(self):
-        """The row's identity for messages."""
-        return f"{self.kernel} on {self.capability}, {self.dtype}, {self.shape} ({self.tile}), triton {self.triton}"
+        """The row in words."""
+        return label(vars(self))
 
     def violations(self):
         """Return, as sentences, which limits this row does not keep: empty if it is fit to run."""
@@ -133,6 +133,11 @@ def page(rows):
             group = [row for row in of_version if (row.kernel, row.capability) == (kernel, capability)]
             lines.append(_line(kernel, capability, group))
     return "\n".join(lines) + "\n"
+
+
+def label(columns):
+    """Return in words which compilation a row is of, from its columns as a dict."""
+    return "{kernel} on {capability}, {dtype}, {shape} ({tile}), triton {triton}".format_map(columns)
 
 
 def _line(kernel, capability, group):

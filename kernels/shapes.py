@@ -11,11 +11,14 @@ from rcv.kernels.launch import recording
 from rcv.ops import FrameTable, registry
 
 PRODUCTS = ((8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
+ELEMENTWISE = ((7, 0), (7, 5), *PRODUCTS)
 CAPABILITIES = {
     "frame_attention": PRODUCTS,
     "temporal_attention": PRODUCTS,
     "recurrent_scan": PRODUCTS,
-    "gated_scan": ((7, 0), (7, 5), *PRODUCTS),
+    "gated_scan": ELEMENTWISE,
+    "mingru_scan": ELEMENTWISE,
+    "rglru_scan": ELEMENTWISE,
 }
 # "tf32": float32 tensors while `torch.backends.cuda.matmul.allow_tf32` is set.
 DTYPES = {
@@ -46,6 +49,8 @@ VARIANTS = {
     "temporal_attention": ("", "causal"),
     "recurrent_scan": ("tanh", "relu", "tanh h0"),
     "gated_scan": ("", "h0"),
+    "mingru_scan": ("", "h0"),
+    "rglru_scan": ("", "h0"),
 }
 TEXT_TOKENS = 77
 SELECTIONS = ("sd", "core", "quick")
@@ -168,11 +173,28 @@ def _recurrent_scan(case, program):
 
 
 def _gated_scan(case, program):
-    channels = case.heads * case.head_dim
-    a, x = (case._meta(case.videos, case.frames, case.tokens, channels) for _ in "ax")
-    h0 = case._meta(case.videos, case.tokens, channels) if case.variant else None
+    a, x, h0 = _gates_and_state(case, 2)
     h, h_last = program.gated_forward(a, x, h0)
     program.gated_backward(h, h_last, a, h, h0)
+
+
+def _mingru_scan(case, program):
+    gate, candidate, h0 = _gates_and_state(case, 2)
+    h, h_last = program.mingru_forward(gate, candidate, h0)
+    program.mingru_backward(h, h_last, gate, candidate, h, h0)
+
+
+def _rglru_scan(case, program):
+    *gates, h0 = _gates_and_state(case, 3)
+    decay = case._meta(case.heads * case.head_dim, dtype=torch.float32)
+    h, h_last = program.rglru_forward(*gates, decay, h0)
+    program.rglru_backward(h, h_last, *gates, decay, h, h0)
+
+
+def _gates_and_state(case, count):
+    channels = case.heads * case.head_dim
+    gates = [case._meta(case.videos, case.frames, case.tokens, channels) for _ in range(count)]
+    return *gates, case._meta(case.videos, case.tokens, channels) if case.variant == "h0" else None
 
 
 _CALLS = {
@@ -180,4 +202,6 @@ _CALLS = {
     "temporal_attention": _temporal_attention,
     "recurrent_scan": _recurrent_scan,
     "gated_scan": _gated_scan,
+    "mingru_scan": _mingru_scan,
+    "rglru_scan": _rglru_scan,
 }
