@@ -106,8 +106,11 @@ def _row_or_error(item):
     try:
         return item.row()
     except Exception as error:
-        # As text: Triton's errors hold syntax trees, which no other process can read.
-        return RuntimeError(f"{compiled.label(item.identity())}: {type(error).__name__}: {error}")
+        # As text: Triton's errors hold syntax trees, which no other process can read. A call's error wraps its cause.
+        reasons = [str(error)]
+        while error := error.__cause__:
+            reasons.append(f"{type(error).__name__}: {error}")
+        return RuntimeError("\n".join([f"{compiled.label(item.identity())} does not compile:", *reasons]))
 
 
 def update(path, selected, jobs):

@@ -15,7 +15,7 @@ from triton.compiler import make_backend
 from triton.runtime.jit import create_function_from_signature
 
 from rcv.kernels import compile, compiled, cubin, shapes
-from tests.kernels.toy_kernels import Product, Scaled
+from tests.kernels.toy_kernels import Broken, Product, Scaled
 
 CASES = {
     "half": Product(((8, 0), (9, 0), (10, 0), (12, 0))),
@@ -44,17 +44,17 @@ def resources_by_tool(binary):
 def is_as_launched(compilation, case):
     """Whether a compilation is specialised as Triton's launcher would specialise the case's only launch."""
     (launch,) = case.launches(compilation.capability)
-    backend = make_backend(GPUTarget("cuda", 10 * compilation.capability[0] + compilation.capability[1], 32))
+    major, minor = compilation.capability
+    backend = make_backend(GPUTarget("cuda", 10 * major + minor, 32))
     named = {**launch.constants, **launch.options}
     binder = create_function_from_signature(launch.kernel.signature, launch.kernel.params, backend)
-    bound, specialization, options = binder(**launch.arguments, **named)
-    _, *expected = launch.kernel._pack_args(backend, named, bound, specialization, options)
-    attributes = {position: [["tt.divisibility", 16]] for position in compilation.aligned}
-    signature, constants, theirs = expected
-    return (dict(compilation.signature), dict(compilation.constants), attributes) == (
-        signature,
-        constants,
-        {position: names for position, names in theirs.items() if names},
+    packed = launch.kernel._pack_args(backend, named, *binder(**launch.arguments, **named))
+    _, signature, constants, attributes = packed
+    aligned = tuple(position for position, names in attributes.items() if names)
+    return (compilation.signature, compilation.constants, compilation.aligned) == (
+        tuple(signature.items()),
+        tuple(constants.items()),
+        aligned,
     )
 
 
@@ -75,9 +75,9 @@ def facts():
             }
 
 
-def command(*arguments):
-    """Return the exit status, output and errors of the compiler's command, with these cases as the operations'."""
-    shapes.cases = lambda selection: CASES.values()
+def command(*arguments, cases=None):
+    """Return the exit status, output and errors of the compiler's command, with cases (all by default) as the operations'."""
+    shapes.cases = lambda selection: cases or CASES.values()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         status = compile.main(arguments)
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
@@ -112,6 +112,8 @@ if __name__ == "__main__":
                 "facts": found,
                 "check": command("--json", "--check", "--kernel", "product"),
                 "keys": command("--keys"),
+                "broken": command("--json", cases=[Broken(), CASES["elementwise"]]),
+                "processes": command("--json", "--jobs", "2", cases=[CASES["elementwise"]]),
                 "updates": updates(Path(sys.argv[1])),
             }
         )

@@ -111,6 +111,20 @@ def test_check_lists_every_violation_and_fails(toys):
     assert set(toys["check"]["err"].splitlines()) == expected
 
 
+def test_an_error_names_the_kernel_and_its_cause_and_stops_nothing(toys):
+    assert toys["broken"]["status"] == 1
+    assert "broken_kernel on 80, float16" in toys["broken"]["err"]
+    assert "missing is not defined" in toys["broken"]["err"]
+    assert [row["capability"] for row in json.loads(toys["broken"]["out"])] == [70, 75]
+
+
+def test_several_processes_find_the_same(toys):
+    found = {row["capability"]: row for row in json.loads(toys["processes"]["out"])}
+    assert found == {
+        c: {name: fact[name] for name in found[70]} for c, fact in _of(toys, "elementwise").items()
+    }
+
+
 def test_keys_are_of_every_compilation_and_version(toys):
     rows = json.loads(toys["keys"]["out"])
     assert {row["triton"] for row in rows} == {"3.6.0", "3.9.0"}

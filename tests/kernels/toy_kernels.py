@@ -37,6 +37,31 @@ def scaled_kernel(x, o, factor, bias, size, step, BLOCK: tl.constexpr):
     tl.store(o + i * step, value, i < size)
 
 
+@triton.jit
+def without_name(x):
+    return x + missing  # noqa: F821
+
+
+@triton.jit
+def broken_kernel(x):
+    tl.store(x, without_name(tl.load(x)))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A case of `broken_kernel`, which does not compile."""
+
+    capabilities: tuple = ((8, 0),)
+    dtype: str = "float16"
+    shape: str = "4"
+    operation: str = "broken"
+
+    def launches(self, capability):
+        with recording(capability) as recorder:
+            launch(broken_kernel, (1,), torch.empty(4, device="meta", dtype=torch.float16))
+        return recorder.launches
+
+
 @dataclass(frozen=True)
 class Product:
     """A case of `product_kernel`."""
