@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import triton
 
@@ -130,32 +130,32 @@ def update(path, selected, jobs):
     list of str
         The errors of what could not be compiled.
     """
-    current = {(identity["triton"], identity["key"]): identity for identity in identities()}
+    current = complete()
     kept = [row for row in compiled.read(path) if (row.triton, row.key) in current]
     # The first case that needs a compilation may have become another.
-    table = [compiled.Row(**{**asdict(row), **current[row.triton, row.key]}) for row in kept]
+    table = [replace(row, **current[row.triton, row.key].identity(row.triton)) for row in kept]
     present = {row.key for row in table if row.triton == triton.__version__}
     missing = [item for item in selected if item.compilation.key() not in present]
     compiled.write(path, table)
     errors = []
-    for count, (_, result) in enumerate(rows(missing, jobs), 1):
+    for count, (item, result) in enumerate(rows(missing, jobs), 1):
         if isinstance(result, compiled.Row):
             table.append(result)
         else:
             errors.append(str(result))
-        print(f"{count} of {len(missing)}: {getattr(result, 'label', result)}", file=sys.stderr)
+        print(f"{count} of {len(missing)}: {compiled.label(item.identity())}", file=sys.stderr)
         if count % SAVE_EVERY == 0 or count == len(missing):
             compiled.write(path, table)
     return errors
 
 
-def identities():
-    """Return what is known before compiling of every row that a complete table has, as a list of dicts."""
-    return [
-        item.identity(version)
+def complete():
+    """Return what a complete table has, as a dict of Wanted by (version of Triton, key)."""
+    return {
+        (version, item.compilation.key(version)): item
         for version, selection in VERSIONS.items()
         for item in wanted(shapes.cases(selection))
-    ]
+    }
 
 
 def main(arguments=None):
@@ -169,7 +169,7 @@ def main(arguments=None):
     if options.update and options.shapes:
         parser.error("--update decides itself which shapes the table has: leave --shapes out")
     if options.keys:
-        print(json.dumps(identities()))
+        print(json.dumps([item.identity(version) for (version, _), item in complete().items()]))
         return 0
     selection = VERSIONS[triton.__version__] if options.update else options.shapes or "sd"
     selected = wanted(shapes.cases(selection), options.capability, options.kernel)

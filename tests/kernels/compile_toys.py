@@ -76,7 +76,7 @@ def facts():
 
 
 def command(*arguments, cases=None):
-    """Return the exit status, output and errors of the compiler's command, with cases (all by default) as the operations'."""
+    """Return status, output and errors of the command, with these cases (all by default) as the operations'."""
     shapes.cases = lambda selection: cases or CASES.values()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         status = compile.main(arguments)

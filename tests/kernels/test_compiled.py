@@ -23,22 +23,24 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    out = offline.output("-m", "rcv.kernels.compile", "--keys", cache=tmp_path_factory.mktemp("cache"))
-    return json.loads(out)
+def current(rows, tmp_path_factory):
+    """What the code needs: `identities` of all compilations, and the `sample` of the table's rows compiled again."""
+    keys = [row.key for row in _sample(rows)]
+    return json.loads(offline.output("-c", _COMPILE, *keys, cache=tmp_path_factory.mktemp("cache")))
 
 
-def test_every_row_is_of_the_code_as_it_is(rows, expected):
-    current = {(identity["triton"], identity["key"]): identity for identity in expected}
-    stale = [row.label for row in rows if (row.triton, row.key) not in current]
+def test_every_row_is_of_the_code_as_it_is(rows, current):
+    needed = {(identity["triton"], identity["key"]): identity for identity in current["identities"]}
+    stale = [row.label for row in rows if (row.triton, row.key) not in needed]
     assert not stale, f"{len(stale)} rows are of other code: {REFRESH}: {stale[:5]}"
-    other = [row.label for row in rows if not current[row.triton, row.key].items() <= vars(row).items()]
+    other = [row.label for row in rows if not needed[row.triton, row.key].items() <= vars(row).items()]
     assert not other, f"{len(other)} rows name another case than the first: {REFRESH}: {other[:5]}"
 
 
-def test_no_row_is_missing_and_none_is_there_twice(rows, expected):
+def test_no_row_is_missing_and_none_is_there_twice(rows, current):
     present = [(row.triton, row.key) for row in rows]
-    missing = [identity for identity in expected if (identity["triton"], identity["key"]) not in present]
+    needed = {(identity["triton"], identity["key"]): identity for identity in current["identities"]}
+    missing = [compiled.label(needed[identifier]) for identifier in set(needed) - set(present)]
     assert not missing, f"{len(missing)} rows are missing: {REFRESH}: {missing[:5]}"
     assert len(set(present)) == len(present)
 
@@ -62,13 +64,11 @@ def test_every_operation_that_triton_runs_is_compiled_from_its_lowest_capability
         assert min(shapes.CAPABILITIES[operation]) == backend.limits[operation].capability, operation
 
 
-def test_a_sample_compiles_to_what_the_table_says(rows, tmp_path):
-    version = importlib.metadata.version("triton")
-    sample = sorted((row for row in rows if row.triton == version), key=lambda row: row.key)[:SAMPLE]
+def test_a_sample_compiles_to_what_the_table_says(rows, current):
+    sample = _sample(rows)
     if rows and not sample:
-        pytest.skip(f"the table has no rows of triton {version}")
-    out = offline.output("-c", _COMPILE, *(row.key for row in sample), cache=tmp_path)
-    assert json.loads(out) == [dataclasses.asdict(row) for row in sample]
+        pytest.skip(f"the table has no rows of triton {_VERSION}")
+    assert current["sample"] == [dataclasses.asdict(row) for row in sample]
 
 
 def test_the_page_is_the_tables():
@@ -138,11 +138,18 @@ def _kernels():
                     yield node.name
 
 
+def _sample(rows):
+    """The first rows of the installed Triton in the order of their keys: any, but the same in every run."""
+    return sorted((row for row in rows if row.triton == _VERSION), key=lambda row: row.key)[:SAMPLE]
+
+
+_VERSION = importlib.metadata.version("triton")
 _COMPILE = """
 import dataclasses, json, sys
-from rcv.kernels import compile, shapes
 import triton
-selected = compile.wanted(shapes.cases(compile.VERSIONS[triton.__version__]))
-found = {item.compilation.key(): item for item in selected}
-print(json.dumps([dataclasses.asdict(found[key].row()) for key in sys.argv[1:]]))
+from rcv.kernels import compile
+needed = compile.complete()
+sample = [needed[triton.__version__, key] for key in sys.argv[1:] if (triton.__version__, key) in needed]
+identities = [item.identity(version) for (version, _), item in needed.items()]
+print(json.dumps({"identities": identities, "sample": [dataclasses.asdict(item.row()) for item in sample]}))
 """
