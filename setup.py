@@ -2,7 +2,8 @@
 
 `kernels/` and `benchmarks/` are installed as `rcv.kernels` and `rcv.benchmarks`: a top-level package `kernels`
 would shadow the Hugging Face package of that name, and `benchmarks` is anyone's name. CMake builds what csrc/ holds
-into `rcv/csrc`; RCV_BUILD_CUDA=0 leaves it out.
+into `rcv/csrc`, on Linux, the only system with GPUs that these kernels are for and the compiler's wheel;
+RCV_BUILD_CUDA=0 leaves it out.
 """
 
 import os
@@ -22,7 +23,7 @@ class BuildWithCMake(build_py):
 
     def run(self):
         super().run()
-        if os.environ.get("RCV_BUILD_CUDA", "1") == "0":
+        if os.environ.get("RCV_BUILD_CUDA", "1") == "0" or not sys.platform.startswith("linux"):
             return
         package = ROOT / "rcv" if self.editable_mode else Path(self.build_lib).resolve() / "rcv"
         self.build_kernels(package / "csrc")

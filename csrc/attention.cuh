@@ -1,0 +1,79 @@
+// What the kernels of frame_attention share: parameters, and the walk over the keys of a query frame.
+#pragma once
+
+#include "tile.cuh"
+
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LN_2 = 0.6931471805599453f;
+
+// A tensor [video, frame, token, head, D] of halves whose last stride is 1; strides are in elements.
+struct View {
+  half* data;
+  long long video, frame, token, head;
+
+  DEVICE Global<half> at(long long v, long long f, long long t, long long h) const {
+    return Global<half>{data} + (v * video + f * frame + t * token + h * head);
+  }
+};
+
+DEVICE Global<const half> constant(Global<half> g) { return {g.at}; }
+
+struct Pool {
+  View k, v;
+  int frames, tokens;
+};
+
+// What a block works on: `block_index()` taken apart, the first extent fastest.
+struct Work {
+  long long rest;
+  DEVICE int next(int extent) {
+    const long long quotient = rest / extent;
+    const int i = static_cast<int>(rest - quotient * extent);
+    rest = quotient;
+    return i;
+  }
+};
+
+// The keys that one query frame attends to: slot by slot, KEYS at a time.
+template <int KEYS>
+struct KeyWalk {
+  Global<const int> names;
+  const Pool* pools;
+  int slots, video, head;
+  int slot = -1, first = 0, tokens = 0;
+  Global<half> k{nullptr}, v{nullptr};
+  long long k_stride = 0, v_stride = 0;
+
+  DEVICE KeyWalk(Global<const int> names, const Pool* pools, int slots, int video, int head)
+      : names(names), pools(pools), slots(slots), video(video), head(head) {
+    enter_next_slot();
+  }
+
+  DEVICE bool done() const { return slot >= slots; }
+  DEVICE int valid() const { return tokens - first; }
+  DEVICE void advance() {
+    first += KEYS;
+    if (first >= tokens) enter_next_slot();
+  }
+  DEVICE Global<const half> keys() const { return constant(k + first * k_stride); }
+  DEVICE Global<const half> values() const { return constant(v + first * v_stride); }
+
+ private:
+  DEVICE void enter_next_slot() {
+    first = 0;
+    int name = -1;
+    while (++slot < slots && name < 0) {
+      name = read<int>(names + slot);
+      if (name >= 0) break;
+    }
+    if (done()) return;
+    const bool second = name >= pools[0].frames;
+    if (second) name -= pools[0].frames;
+    // Field by field: an index that the compiler does not know would put the parameters into local memory.
+    tokens = second ? pools[1].tokens : pools[0].tokens;
+    k_stride = second ? pools[1].k.token : pools[0].k.token;
+    v_stride = second ? pools[1].v.token : pools[0].v.token;
+    k = second ? pools[1].k.at(video, name, 0, head) : pools[0].k.at(video, name, 0, head);
+    v = second ? pools[1].v.at(video, name, 0, head) : pools[0].v.at(video, name, 0, head);
+  }
+};
