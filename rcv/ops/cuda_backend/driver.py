@@ -1,0 +1,149 @@
+"""Loading the kernels of csrc/ and launching them, through the CUDA driver on PyTorch's context and stream."""
+
+import ctypes
+import functools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+FOLDER = Path(__file__).parent.parent.parent / "csrc"
+NATIVE = {(7, 0): "sm_70", (7, 2): "sm_70", (7, 5): "sm_75"}
+NEWER = "compute_75"  # PTX, which the driver compiles for whatever the device is
+
+
+class Tile(NamedTuple):
+    """Launch bounds of a kernel, as compiled: threads of a block, rows that it works on, bytes of shared memory."""
+
+    threads: int
+    rows: int
+    shared_bytes: int
+
+
+@functools.cache
+def manifest():
+    """Return the manifest of the compiled kernels, {"kernels": {}} where the build left them out."""
+    path = FOLDER / "manifest.json"
+    return json.loads(path.read_text()) if path.exists() else {"kernels": {}}
+
+
+@functools.cache
+def _tiles(target):
+    # PTX holds the same sources as the cubin of its number.
+    chip = target.replace("compute", "sm")
+    return {
+        name: Tile(*(kernel["resources"][chip][key] for key in Tile._fields))
+        for name, kernel in manifest()["kernels"].items()
+    }
+
+
+@functools.cache
+def obstacles():
+    """Return why no kernel can run on this machine, as sentences: empty if nothing stands in the way."""
+    reasons = []
+    if not manifest()["kernels"]:
+        reasons.append(
+            "rcv was built without its CUDA kernels (on Linux, without RCV_BUILD_CUDA=0, it has them)"
+        )
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        reasons.append("there is no NVIDIA driver (libcuda.so.1)")
+    return tuple(reasons)
+
+
+def target_of(capability):
+    """Return which of the builds ("sm_70", "sm_75", "compute_75") runs on a device of this compute capability."""
+    return NATIVE.get(tuple(capability), NEWER)
+
+
+def tile(kernel, tensor):
+    """Return the Tile of a kernel on the device of a tensor."""
+    return _tiles(target_of(torch.cuda.get_device_capability(tensor.device)))[kernel]
+
+
+class Loaded(NamedTuple):
+    """The kernels on one device: its primary context, the functions and the tiles by kernel."""
+
+    context: object
+    functions: dict
+    tiles: dict
+
+
+@functools.cache
+def functions(index):
+    """Return all kernels, Loaded on the CUDA device of this index.
+
+    Raises
+    ------
+    RuntimeError
+        If a graph is being captured, which must not load; or if the driver refuses.
+    """
+    from cuda.bindings import driver as cuda
+
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "rcv's CUDA kernels are not loaded yet and a graph is being captured: run the operation once before"
+        )
+    torch.cuda.current_stream(index).query()  # PyTorch makes its context on first use
+    (device,) = _check(cuda, cuda.cuDeviceGet(index))
+    (context,) = _check(cuda, cuda.cuDevicePrimaryCtxRetain(device))
+    _check(cuda, cuda.cuCtxSetCurrent(context))
+    target = target_of(torch.cuda.get_device_capability(index))
+    tiles = _tiles(target)
+    opt_in = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    modules, found = {}, {}
+    for name, kernel in manifest()["kernels"].items():
+        source = kernel["source"]
+        if source not in modules:
+            # The driver takes PTX as text that ends in a zero byte.
+            code = (FOLDER / f"{source}.{target}").read_bytes() + b"\0"
+            (modules[source],) = _check(cuda, cuda.cuModuleLoadData(code))
+        (found[name],) = _check(cuda, cuda.cuModuleGetFunction(modules[source], name.encode()))
+        _check(cuda, cuda.cuFuncSetAttribute(found[name], opt_in, tiles[name].shared_bytes))
+    return Loaded(context, found, tiles)
+
+
+def launch(kernel, blocks, parameters, tensors):
+    """Run a kernel on PyTorch's current stream; nothing waits.
+
+    Parameters
+    ----------
+    kernel : str
+    blocks : int
+        Length of the grid.
+    parameters : ctypes.Structure
+        The kernel's one argument.
+    tensors : sequence of (Tensor or None)
+        Those whose addresses the parameters hold; the first decides on the device.
+    """
+    from cuda.bindings import driver as cuda
+
+    device = tensors[0].device
+    with torch.cuda.device(device):
+        loaded = functions(device.index)
+        _check(cuda, cuda.cuCtxSetCurrent(loaded.context))
+        size = loaded.tiles[kernel]
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
+        stream = torch.cuda.current_stream(device).cuda_stream
+        function = loaded.functions[kernel]
+        done = cuda.cuLaunchKernel(
+            function,
+            *(blocks, 1, 1),
+            *(size.threads, 1, 1),
+            size.shared_bytes,
+            stream,
+            ctypes.addressof(arguments),
+            0,
+        )
+        _check(cuda, done)
+
+
+def _check(cuda, answer):
+    """Return what a driver call gave besides its status, which must be success."""
+    status, *values = answer
+    if status != cuda.CUresult.CUDA_SUCCESS:
+        text = cuda.cuGetErrorString(status)[1]
+        raise RuntimeError(f"CUDA driver: {text.decode() if text else status}")
+    return values
