@@ -40,11 +40,14 @@ class Limits:
     dtypes : tuple of torch.dtype
     capability : tuple of two int, or None
         Smallest compute capability of a CUDA device.
+    widest : int or None
+        Largest last dimension (head dim D, or channels C); None for any.
     """
 
     devices: tuple | None
     dtypes: tuple
     capability: tuple | None = None
+    widest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,18 @@ class Backend:
         Operations whose kernels are in this version, and the module that runs each, forward and backward.
     requires : dict of str to str
         Modules that must be importable, and the distribution that brings each.
+    declines : dict of str to str
+        Operations that it leaves to others, and why.
+    machine : str or None
+        Module whose `obstacles()` says what this machine or build lacks.
     """
 
     name: str
     limits: dict
     programs: dict
     requires: dict = field(default_factory=dict)
+    declines: dict = field(default_factory=dict)
+    machine: str | None = None
 
     def why_not(self, op, inputs):
         """Return the reasons, as sentences, why this backend cannot run `op` on `inputs`: empty if it can.
@@ -78,11 +87,15 @@ class Backend:
         """
         limits = self.limits[_known(op)]
         reasons = []
-        if op not in self.programs:
+        if op in self.declines:
+            reasons.append(self.declines[op])
+        elif op not in self.programs:
             reasons.append("this version of rcv holds no such kernel")
         for module, distribution in self.requires.items():
             if not _importable(module):
                 reasons.append(f"the package {distribution} is not installed")
+        if self.machine is not None:
+            reasons += importlib.import_module(self.machine).obstacles()
         if limits.devices is not None and inputs.device not in limits.devices:
             reasons.append(f"inputs are on {inputs.device}, it runs on {_either(limits.devices)}")
             if "cuda" in limits.devices and not torch.cuda.is_available():
@@ -94,23 +107,26 @@ class Backend:
             )
         if inputs.dtype not in limits.dtypes:
             reasons.append(f"dtype is {_short(inputs.dtype)}, it takes {_either(map(_short, limits.dtypes))}")
+        if limits.widest is not None and inputs.width is not None and inputs.width > limits.widest:
+            reasons.append(f"the last dimension is {inputs.width}, it takes {limits.widest} at most")
         return reasons
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What of an operation's inputs decides about backends: device type, its capability, dtype."""
+    """What of an operation's inputs decides about backends: device type, its capability, dtype, last dimension."""
 
     device: str
     capability: tuple | None
     dtype: torch.dtype
+    width: int | None = None
 
     @staticmethod
     def of(tensor):
         """Return the Inputs that stand for this tensor, the first of an operation's."""
         device = tensor.device
         capability = _capability(device.index or 0) if device.type == "cuda" else None
-        return Inputs(device.type, capability, tensor.dtype)
+        return Inputs(device.type, capability, tensor.dtype, tensor.shape[-1] if tensor.ndim > 1 else None)
 
 
 def _limits(products, elementwise):
@@ -156,9 +172,11 @@ BACKENDS = {
         ),
         Backend(
             "cuda",
-            dict.fromkeys(OPERATIONS, Limits(("cuda",), HALF, (7, 0))),
-            {},
+            dict.fromkeys(OPERATIONS, Limits(("cuda",), HALF, (7, 0), widest=160)),
+            _programs("rcv.ops.cuda_backend", "frame_attention", "attention"),
             {"cuda.bindings": "cuda-bindings"},
+            {"gated_scan": "it has no matrix product to gain from; triton and torch run it"},
+            "rcv.ops.cuda_backend.driver",
         ),
         Backend("torch", dict.fromkeys(OPERATIONS, _ANY), _programs("rcv.ops.torch_backend", *OPERATIONS)),
     )
