@@ -9,6 +9,7 @@ shape of its size. A tile counts only if its results are right. The table is wri
 import argparse
 import itertools
 import json
+import math
 import statistics
 import time
 
@@ -100,11 +101,12 @@ class Problem:
 def tuned_row(kernel, row, device, deadline):
     """Return the row with the fastest right tile, its source, and what the nearest others cost.
 
-    Candidates that the deadline cuts off are not tried; the row's own tile is the first.
+    Candidates that the deadline cuts off are not tried: the row's own tile comes first, then the most similar.
     """
     problem, clock = Problem(row["shape"], device), Clock(device)
     seconds, failures = [], 0
-    for tile in [row["tile"], *(t for t in candidates(kernel, row["shape"]) if t != row["tile"])]:
+    others = [tile for tile in candidates(kernel, row["shape"]) if tile != row["tile"]]
+    for tile in [row["tile"], *sorted(others, key=lambda other: _distance(other, row["tile"]))]:
         if time.monotonic() > deadline:
             break
         try:
@@ -123,10 +125,14 @@ def tuned_row(kernel, row, device, deadline):
         return row
     seconds.sort(key=lambda one: one[0])
     best, tile = seconds[0]
-    others = [f"{'x'.join(map(str, t.values()))} +{s / best - 1:.0%}" for s, t in seconds[1 : 1 + NAMED]]
-    rejected = ", ".join([*others, f"{failures} do not run or are wrong"])
+    slower = [f"{'x'.join(map(str, t.values()))} +{s / best - 1:.0%}" for s, t in seconds[1 : 1 + NAMED]]
+    rejected = ", ".join([*slower, f"{failures} do not run or are wrong"])
     source = f"measured on {torch.cuda.get_device_name(device)}, {best * 1e6:.0f} us"
     return {"shape": row["shape"], "tile": tile, "source": source, "rejected": rejected}
+
+
+def _distance(tile, other):
+    return sum(abs(math.log2(tile[name] / other[name])) for name in tile)
 
 
 def text_of(entries):
@@ -145,6 +151,12 @@ def main():
     """Tune what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--budget", type=float, default=1200, help="seconds in all")
+    parser.add_argument(
+        "--bytes", type=int, nargs="+", default=[2, 4], help="dtype sizes of the rows to tune"
+    )
+    parser.add_argument(
+        "--head-dims", type=int, nargs="+", help="head dims of the rows to tune; all by default"
+    )
     parser.add_argument("--list", action="store_true", help="print the candidates, on any machine, and stop")
     arguments = parser.parse_args()
     entries = table()
@@ -162,7 +174,12 @@ def main():
         rows = entries[kernel].setdefault(
             capability, [dict(row) for row in entries[kernel][nearest(entries[kernel], capability)]]
         )
-        jobs += [(kernel, rows, i) for i in range(len(rows))]
+        jobs += [
+            (kernel, rows, i)
+            for i, row in enumerate(rows)
+            if row["shape"]["bytes"] in arguments.bytes
+            and row["shape"]["D"] in (arguments.head_dims or [row["shape"]["D"]])
+        ]
     end = time.monotonic() + arguments.budget
     for number, (kernel, rows, i) in enumerate(jobs):
         now = time.monotonic()

@@ -76,5 +76,6 @@ def test_the_fastest_right_tile_wins(stand_ins):
 
 
 def test_without_time_a_row_stays(stand_ins):
-    row = {"shape": {"bytes": 2, "D": 40}, "tile": {}, "source": "compiled only"}
+    tile = {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 2}
+    row = {"shape": {"bytes": 2, "D": 40}, "tile": tile, "source": "compiled only"}
     assert tune.tuned_row("frame_attention_fwd_kernel", row, "cuda", 0) is row
