@@ -40,10 +40,11 @@ def _write(tensor, offset, value, exists):
 def _initial(h0, video, tokens, channels, h0_b, h0_n, h0_c, exists):
     if h0 is None:
         return tl.zeros(exists.shape, tl.float32)
-    return _read(h0 + video * h0_b + tokens * h0_n + channels * h0_c, exists)
+    else:  # Triton compiles what stands behind a return
+        return _read(h0 + video * h0_b + tokens * h0_n + channels * h0_c, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def gated_scan_fwd_kernel(
     a,
     a_b,
@@ -82,7 +83,7 @@ def gated_scan_fwd_kernel(
     _write(h_last, video * plane + within, state, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def gated_scan_bwd_kernel(
     dh,
     dh_b,
@@ -130,7 +131,7 @@ def gated_scan_bwd_kernel(
         _write(dh0, video * plane + within, g, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def mingru_scan_fwd_kernel(
     gate,
     gate_b,
@@ -170,7 +171,7 @@ def mingru_scan_fwd_kernel(
     _write(h_last, video * plane + within, state, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def mingru_scan_bwd_kernel(
     dh,
     dh_b,
@@ -227,7 +228,7 @@ def mingru_scan_bwd_kernel(
         _write(dh0, video * plane + within, g, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def rglru_scan_fwd_kernel(
     forget,
     forget_b,
@@ -278,7 +279,7 @@ def rglru_scan_fwd_kernel(
     _write(h_last, video * plane + within, state, exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "N"])
 def rglru_scan_bwd_kernel(
     dh,
     dh_b,
