@@ -11,7 +11,7 @@ JOBS ?= 1
 OLDEST_TRITON := 3.6.0
 COMPILED := kernels/compiled.csv
 
-.PHONY: help install demo test test-slow lint compile-kernels lock sdist world clean
+.PHONY: help install demo test test-slow lint compile-kernels compile-oldest lock sdist world clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -42,10 +42,12 @@ lint: $(INSTALLED) ## ruff
 build/triton-$(OLDEST_TRITON): | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ triton==$(OLDEST_TRITON)
 
-compile-kernels: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## compile the Triton kernels that changed, for all chips, into the committed table
+compile-kernels: $(INSTALLED) ## compile the Triton kernels that changed, for all chips, into the committed table
 	$(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
-	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
 	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > docs/compiled-kernels.md
+
+compile-oldest: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## check the kernels' compilations by the oldest Triton supported
+	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --shapes core --check --jobs $(JOBS)
 
 lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude rcv-video | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements-dev.lock
