@@ -13,14 +13,14 @@ struct ForwardParameters {
 
 // Queries in registers cost D / 2 of them: from 128 on the accumulators leave no room.
 // Two warps and 16 keys from 128 on: four warps leave one block a multiprocessor with 60 KB of shared memory, 32 keys
-// need 20 registers more in flight.
+// need 20 registers more in flight. 64 keys at 64 need 55 KB: one block on a V100, with 32 there are two.
 template <int D>
 struct ForwardTile {
   static constexpr bool WIDE = D >= 128;
   static constexpr int WARPS = WIDE ? 2 : 4;
   static constexpr int QUERIES = WARP_ROWS * WARPS;
   static constexpr int THREADS = 32 * WARPS;
-  static constexpr int KEYS = WIDE ? 16 : D > 64 ? 32 : 64;
+  static constexpr int KEYS = WIDE ? 16 : D > 40 ? 32 : 64;
   static constexpr int ROW = padded(D);
   static constexpr int P_ROW = padded(KEYS);
 

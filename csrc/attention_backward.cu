@@ -30,11 +30,12 @@ struct QueryGradientParameters {
   int frames, tokens, heads, slots;
 };
 
-// Two warps share 32 queries from 80 channels on, each with half of the keys in S and half of the channels in dq: with
-// whole rows a warp 22 registers were spilled at 80 (7.5), 202 at 160 (7.0). 16 keys from 128 on fit 64 KB of a T4.
+// Two warps share 32 queries from 64 channels on, each with half of the keys in S and half of the channels in dq: with
+// whole rows a warp 22 registers were spilled at 80 (7.5), 202 at 160 (7.0), and 57 KB of shared memory at 64 left one
+// block on a V100. 16 keys from 128 on fit 64 KB of a T4.
 template <int D>
 struct QueryGradientTile {
-  static constexpr int SPLIT = D > 64 ? 2 : 1;
+  static constexpr int SPLIT = D >= 64 ? 2 : 1;
   static constexpr int WARPS = 4;
   static constexpr int QUERIES = WARP_ROWS * WARPS / SPLIT;
   static constexpr int THREADS = 32 * WARPS;

@@ -13,7 +13,8 @@ INSTALLED = ROOT / "rcv" / "csrc"
 SHARED_LIMIT = {"sm_70": 96 << 10, "sm_75": 64 << 10}
 
 sys.path.insert(0, str(CSRC))
-build_kernel = pytest.importorskip("build_kernel")
+import build_kernel  # noqa: E402
+import resources  # noqa: E402
 
 
 def _manifest():
@@ -88,3 +89,15 @@ def test_a_refused_source_raises_with_the_compilers_words(tmp_path):
 def test_headers_are_followed():
     headers = [header.name for header in build_kernel.headers_of(CSRC / "attention.cu")]
     assert headers == ["attention.cuh", "machine.cuh", "tile.cuh"]
+
+
+def test_the_documented_resources_are_those_of_the_build():
+    page = (ROOT / "docs" / "cuda-kernels.md").read_text()
+    assert page.endswith("\n\n" + resources.table(_manifest())), "run csrc/resources.py and replace the table"
+
+
+def test_occupancy_is_limited_by_the_scarcest():
+    kernel = {"threads": 128, "registers": 255, "shared_bytes": 1024}
+    assert resources.blocks_per_multiprocessor("sm_70", kernel) == (2, 0.125)
+    assert resources.blocks_per_multiprocessor("sm_70", {**kernel, "shared_bytes": 49 << 10}) == (1, 0.0625)
+    assert resources.blocks_per_multiprocessor("sm_75", {**kernel, "registers": 32}) == (8, 1.0)
