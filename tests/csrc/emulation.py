@@ -27,7 +27,7 @@ class Buffer(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("bytes", ctypes.c_longlong))
 
 
-def compiled(source, chip, folder=CSRC, options=()):
+def compiled(source, chip, folder=CSRC):
     """Return the emulation of a source file as a library, compiled unless it is there already.
 
     Parameters
@@ -38,17 +38,16 @@ def compiled(source, chip, folder=CSRC, options=()):
         70 or 75: whose matrix instructions.
     folder : Path
         Holds the source and its headers.
-    options : sequence of str
-        More options of g++.
     """
     compiler = os.environ.get("CXX", "g++")
     machine = CSRC / "emulation"
     files = [machine / "block.cpp", machine / "collectives.cpp", "-x", "c++", folder / f"{source}.cu"]
-    command = [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-DTENSOR_CORE={chip}", *options]
+    command = [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-DTENSOR_CORE={chip}"]
     command += [f"-I{machine}", *map(str, files)]
-    digest = hashlib.sha256(" ".join(command).encode())
+    # Of contents, not of places: a copy of the sources in a temporary folder is compiled once, too.
+    digest = hashlib.sha256(f"{compiler} {chip}".encode())
     for path in sorted([*machine.iterdir(), *folder.glob("*.cu*")]):
-        digest.update(path.read_bytes())
+        digest.update(path.name.encode() + path.read_bytes())
     BUILD.mkdir(parents=True, exist_ok=True)
     library = BUILD / f"{source}.{chip}.{digest.hexdigest()[:16]}.so"
     if not library.exists():
