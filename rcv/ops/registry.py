@@ -1,6 +1,7 @@
 """Backends, what each can run as data, and the choice among them."""
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -21,6 +22,7 @@ OPERATIONS = (
     "attention",
 )
 PRODUCTS = OPERATIONS[:3]
+ATTENTION = ("frame_attention", "temporal_attention", "attention")
 HALF = (torch.float16, torch.bfloat16)
 AUTO = "auto"
 
@@ -129,8 +131,11 @@ class Inputs:
         return Inputs(device.type, capability, tensor.dtype, tensor.shape[-1] if tensor.ndim > 1 else None)
 
 
-def _limits(products, elementwise):
-    return {op: products if op in (*PRODUCTS, "attention") else elementwise for op in OPERATIONS}
+def _limits(products, elementwise, widest_head):
+    """Limits of all operations; attention takes heads of `widest_head` channels at most."""
+    heads = dataclasses.replace(products, widest=widest_head)
+    limits = {op: products if op in PRODUCTS else elementwise for op in OPERATIONS}
+    return {**limits, **dict.fromkeys(ATTENTION, heads)}
 
 
 # The operations of one module; it has a forward and a backward, or, where it has several operations, one pair each.
@@ -159,6 +164,7 @@ BACKENDS = {
             _limits(
                 Limits(("cuda",), (torch.float32, *HALF), (8, 0)),
                 Limits(("cuda",), (torch.float32, *HALF), (7, 0)),
+                widest_head=160,
             ),
             _programs(
                 "rcv.kernels",
@@ -172,7 +178,7 @@ BACKENDS = {
         ),
         Backend(
             "cuda",
-            dict.fromkeys(OPERATIONS, Limits(("cuda",), HALF, (7, 0), widest=160)),
+            _limits(*[Limits(("cuda",), HALF, (7, 0))] * 2, widest_head=160),
             _programs("rcv.ops.cuda_backend", "frame_attention", "attention"),
             {"cuda.bindings": "cuda-bindings"},
             {"gated_scan": "it has no matrix product to gain from; triton and torch run it"},

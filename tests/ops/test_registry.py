@@ -66,6 +66,16 @@ def test_reasons_of_a_device_without_enough_capability():
     )
 
 
+@pytest.mark.parametrize("name", ["triton", "cuda"])
+def test_reasons_of_heads_that_are_too_wide(name):
+    device = V100 if name == "cuda" else H100
+    for width, refused in ((160, False), (168, True)):
+        inputs = Inputs("cuda", device.capability, torch.float16, width)
+        reasons = why_not("frame_attention", inputs, name)
+        assert any(f"last dimension is {width}, it takes 160 at most" in line for line in reasons) == refused
+        assert not any("last dimension" in line for line in why_not("recurrent_scan", inputs, name))
+
+
 def test_explicit_choice_raises_with_the_reasons_of_every_backend():
     for name in ("triton", "cuda"):
         with backend(name), pytest.raises(BackendError) as error:
