@@ -170,6 +170,7 @@ BACKENDS = {
                 "rcv.kernels",
                 "frame_attention",
                 "attention",
+                "temporal_attention",
                 "gated_scan",
                 "mingru_scan",
                 "rglru_scan",
