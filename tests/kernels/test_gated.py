@@ -96,6 +96,16 @@ def test_gates_at_their_ends(name, gate):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_the_inlet_has_no_slope_on_its_floor():
+    """Where 1 - a^2 is below it: of the gradients of `forget` and `decay` the former state alone is left."""
+    inputs = _inputs("rglru")
+    inputs[3] = torch.full_like(inputs[3], -20.0).requires_grad_()
+    ours = results(SCANS["rglru"][0], *inputs)[1]
+    exact = results(SCANS["rglru"][1], *(t.detach().double().requires_grad_() for t in inputs))[1]
+    for got, wanted in zip(ours, exact, strict=True):
+        assert (got - wanted).norm() <= 1e-3 * wanted.norm()
+
+
 @every_scan
 def test_bitwise_reproducible(name):
     inputs = _inputs(name, 9, dtype=torch.float16)

@@ -96,6 +96,16 @@ def test_two_windows_equal_one(name):
     torch.testing.assert_close(end, last, rtol=1e-12, atol=1e-12)
 
 
+def test_the_inlet_has_no_slope_on_its_floor():
+    """Where 1 - a^2 is below it: of the gradients of `forget` and `decay` the former state alone is left."""
+    inputs = inputs_of("rglru")
+    inputs[3] = torch.full_like(inputs[3], -20.0).requires_grad_()
+    ours = results(rglru_scan, *inputs)[1]
+    exact = results(reference.rglru_scan, *(t.detach().double().requires_grad_() for t in inputs))[1]
+    for got, wanted in zip(ours, exact, strict=True):
+        assert (got - wanted).norm() <= 1e-3 * wanted.norm()
+
+
 @every_scan
 def test_bitwise_reproducible(name):
     inputs = inputs_of(name, frames=9, dtype=torch.bfloat16)
