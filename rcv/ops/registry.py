@@ -171,6 +171,7 @@ BACKENDS = {
                 "frame_attention",
                 "attention",
                 "temporal_attention",
+                "recurrent_scan",
                 "gated_scan",
                 "mingru_scan",
                 "rglru_scan",

@@ -26,13 +26,18 @@ def recurrent_backward(dh, weight, h, h0, activation):
         if i + 1 < h.shape[1]:
             g = torch.baddbmm(g, dx[:, i + 1], expanded)
         dx[:, i] = _through_activation(g, h[:, i], activation)
+    return dx, *weight_and_state_gradients(dx, weight, h, h0)
+
+
+def weight_and_state_gradients(dx, weight, h, h0):
+    """Return dweight and dh0 (None without h0) from dx [B, F, N, C] and the states h."""
     # A sum over videos of one product each: frames and tokens are one axis without a copy.
     dweight = (dx[:, 1:].flatten(1, 2).mT @ h[:, :-1].flatten(1, 2)).sum(0)
     dh0 = None
     if h0 is not None:
         dweight += (dx[:, 0].mT @ h0).sum(0)
         dh0 = dx[:, 0] @ weight
-    return dx, dweight, dh0
+    return dweight, dh0
 
 
 def _activate(h, activation):
