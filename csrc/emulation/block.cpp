@@ -1,4 +1,5 @@
 // Fibers of a block: who runs, who waits where, and what shared memory has seen.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <stdexcept>
@@ -13,8 +14,11 @@ namespace {
 constexpr int STACK_BYTES = 256 * 1024;
 constexpr int NOBODY = -1, MANY = -2;
 
+// A context starts a fiber; from then on jumps switch, since swapcontext asks the kernel for signal masks each time.
 struct Thread {
   ucontext_t context;
+  jmp_buf place;
+  bool started;
   Meeting waits_at;
   void* brought;
   bool finished;
@@ -33,7 +37,7 @@ struct Block {
   long long index;
   std::vector<Thread> threads;
   std::vector<std::vector<char>> stacks;
-  ucontext_t scheduler;
+  jmp_buf scheduler;
   int running;
   std::string error;
   std::vector<uint4> shared;
@@ -58,12 +62,16 @@ void thread_main() {
     block.error = error.what();
   }
   block.threads[block.running].finished = true;
-  swapcontext(&block.threads[block.running].context, &block.scheduler);
+  _longjmp(block.scheduler, 1);
 }
 
-void resume(int thread) {
-  block.running = thread;
-  swapcontext(&block.scheduler, &block.threads[thread].context);
+void resume(int index) {
+  block.running = index;
+  if (_setjmp(block.scheduler)) return;
+  Thread& thread = block.threads[index];
+  if (thread.started) _longjmp(thread.place, 1);
+  thread.started = true;
+  setcontext(&thread.context);
 }
 
 int count_waiting(int warp, Meeting meeting) {
@@ -122,7 +130,7 @@ void run_block() {
   for (int i = 0; i < threads; ++i) {
     Thread& thread = block.threads[i];
     thread.waits_at = Meeting::none;
-    thread.finished = false;
+    thread.started = thread.finished = false;
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = block.stacks[i].data();
     thread.context.uc_stack.ss_size = STACK_BYTES;
@@ -166,7 +174,7 @@ void meet(Meeting meeting, void* brought) {
   Thread& thread = block.threads[block.running];
   thread.waits_at = meeting;
   thread.brought = brought;
-  swapcontext(&thread.context, &block.scheduler);
+  if (!_setjmp(thread.place)) _longjmp(block.scheduler, 1);
 }
 
 void fail(const char* reason) { throw std::runtime_error(reason + where()); }
