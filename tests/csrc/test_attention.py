@@ -66,8 +66,23 @@ def test_more_queries_than_a_block(attention_kernels, frames):
     _assert_close(table, *_inputs(table, videos=1, tokens=131, keys=(65, 33), heads=1, width=40))
 
 
-@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+# delta = rowsum(do * o) reads the output as it was rounded to float16; its error adds up in the gradient of the bias.
+BEYOND_THE_BOUND = pytest.mark.xfail(
+    strict=True, reason="gradient of the bias: error 0.00504, bound 0.00499", raises=AssertionError
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [pytest.param(t, marks=BEYOND_THE_BOUND if name == "rows of -1" else ()) for name, t in TABLES.items()],
+    ids=TABLES,
+)
 def test_every_table(attention_kernels, table):
+    _assert_close(table, *_inputs(table, keys=(17, 9), width=32), _bias(table))
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_every_table_under_a_fixed_bias(attention_kernels, table):
     _assert_close(table, *_inputs(table, keys=(17, 9), width=32), _bias(table).detach())
 
 
