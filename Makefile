@@ -16,7 +16,7 @@ COMPILED := kernels/compiled.csv
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-$(INSTALLED): requirements-dev.lock pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.*)
+$(INSTALLED): requirements-dev.lock pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.*) kernels/cubin.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

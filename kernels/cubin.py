@@ -1,10 +1,13 @@
-"""Registers and stack of compiled kernels, read from the ELF file that ptxas writes: no GPU, no other tool."""
+"""What the ELF file that ptxas writes says of its kernels: no GPU, no other tool.
+
+csrc/cubin.py reads more of it, and loads this file by its path: it must import nothing but Python's own modules.
+"""
 
 import struct
 from typing import NamedTuple
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL_BYTES = 24
+_SYMBOL = struct.Struct("<IBBHQQ")
 # Kinds of entries in .nv.info, CUDA's attributes per function, and the format whose payload has a size of its own.
 _REGISTER_COUNT = 0x2F
 _FRAME_SIZE = 0x11
@@ -25,9 +28,20 @@ class Resources(NamedTuple):
     stack_bytes: int
 
 
-class _Section(NamedTuple):
+class Section(NamedTuple):
+    """A section: its number, and where in the file it is, in bytes."""
+
+    index: int
     offset: int
     size: int
+
+
+class Symbol(NamedTuple):
+    """A named place: the number of its section, and the offset in it."""
+
+    name: str
+    section: int
+    value: int
 
 
 def resources(cubin):
@@ -43,23 +57,34 @@ def resources(cubin):
     ValueError
         If this is no such file.
     """
-    if cubin[:5] != b"\x7fELF\x02":
-        raise ValueError(f"not a cubin: it starts with {cubin[:5]!r}, expected a 64-bit ELF header")
-    sections = _sections(cubin)
+    sections = sections_of(cubin)
+    names = [symbol.name for symbol in symbols_of(cubin, sections)]
     found = {name.removeprefix(".text."): {} for name in sections if name.startswith(".text.")}
     for attribute, symbol, value in _function_attributes(cubin, sections[".nv.info"]):
-        name = _symbol_name(cubin, sections, symbol)
-        if name in found:  # ptxas' own helpers have attributes and no section
-            found[name][attribute] = value
+        if names[symbol] in found:  # ptxas' own helpers have attributes and no section
+            found[names[symbol]][attribute] = value
     return {name: Resources(of[_REGISTER_COUNT], of.get(_FRAME_SIZE, 0)) for name, of in found.items()}
 
 
-def _sections(elf):
-    (table,) = struct.unpack_from("<Q", elf, 0x28)
-    size, count, names_index = struct.unpack_from("<HHH", elf, 0x3A)
-    headers = [_SECTION.unpack_from(elf, table + i * size) for i in range(count)]
+def sections_of(cubin):
+    """Return {name: Section} of a cubin; errors as `resources`."""
+    if cubin[:5] != b"\x7fELF\x02":
+        raise ValueError(f"not a cubin: it starts with {cubin[:5]!r}, expected a 64-bit ELF header")
+    (table,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names_index = struct.unpack_from("<HHH", cubin, 0x3A)
+    headers = [_SECTION.unpack_from(cubin, table + i * size) for i in range(count)]
     names = headers[names_index][4]
-    return {_string(elf, names + name): _Section(*rest[3:5]) for name, *rest in headers}
+    return {_string(cubin, names + name): Section(i, *rest[3:5]) for i, (name, *rest) in enumerate(headers)}
+
+
+def symbols_of(cubin, sections):
+    """Return the Symbols of a cubin, in order: attributes count them."""
+    table, strings = sections[".symtab"], sections[".strtab"].offset
+    found = []
+    for at in range(table.offset, table.offset + table.size, _SYMBOL.size):
+        name, _, _, section, value, _ = _SYMBOL.unpack_from(cubin, at)
+        found.append(Symbol(_string(cubin, strings + name), section, value))
+    return found
 
 
 def _function_attributes(elf, info):
@@ -73,11 +98,6 @@ def _function_attributes(elf, info):
         if attribute in (_REGISTER_COUNT, _FRAME_SIZE):
             yield attribute, *struct.unpack_from("<II", elf, at)
         at += size
-
-
-def _symbol_name(elf, sections, index):
-    (name,) = struct.unpack_from("<I", elf, sections[".symtab"].offset + _SYMBOL_BYTES * index)
-    return _string(elf, sections[".strtab"].offset + name)
 
 
 def _string(elf, start):
