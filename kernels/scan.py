@@ -32,11 +32,11 @@ def recurrent_forward(x, weight, h0, activation):
     # h W^T: the contracted axis of the weight is its second.
     others = (x, *x.stride(), weight, weight.stride(1), weight.stride(0), h)
     if _walks(x):
-        _launch(recurrent_scan_fwd_kernel, x, _state(h0), others, **constants)
+        _launch(recurrent_scan_fwd_kernel, x, False, *_state(h0), *others, **constants)
         return h
     for i in range(x.shape[1]):
         former = _state(h0) if i == 0 else _frame(h, i - 1)
-        _launch(recurrent_scan_frame_fwd_kernel, x, former, (*others, i), **constants)
+        _launch(recurrent_scan_frame_fwd_kernel, x, True, *former, *others, i, **constants)
     return h
 
 
@@ -46,12 +46,12 @@ def recurrent_backward(dh, weight, h, h0, activation):
     constants = {"TANH": activation == "tanh", "PRECISION": precision(h.dtype)}
     others = (dh, *dh.stride(), weight, *weight.stride(), h, dx)
     if _walks(h):
-        _launch(recurrent_scan_bwd_kernel, h, (), others, **constants)
+        _launch(recurrent_scan_bwd_kernel, h, False, *others, **constants)
     else:
         last = h.shape[1] - 1
         for i in reversed(range(last + 1)):
             former = _state(None) if i == last else _frame(dx, i + 1)
-            _launch(recurrent_scan_frame_bwd_kernel, h, former, (*others, i), **constants)
+            _launch(recurrent_scan_frame_bwd_kernel, h, True, *former, *others, i, **constants)
     return dx, *weight_and_state_gradients(dx, weight, h, h0)
 
 
@@ -61,13 +61,14 @@ def _walks(h):
     return width <= WALK_CHANNELS and videos * tokens >= fewest
 
 
-def _launch(kernel, h, former, others, **constants):
+def _launch(kernel, h, by_columns, *arguments, **constants):
+    """Run a kernel by tiles of tokens, and of columns if a program has not all of them."""
     videos, frames, tokens, width = h.shape
     tile = tiles(kernel.__name__, capability_of(h), bytes=h.element_size(), C=width, tokens=videos * tokens)
     programs = triton.cdiv(videos * tokens, tile["BLOCK_N"])
-    if "frame" in kernel.__name__:
+    if by_columns:
         programs *= triton.cdiv(width, tile["BLOCK_C"])
-    launch(kernel, (programs,), *former, *others, videos, frames, tokens, width, **tile, **constants)
+    launch(kernel, (programs,), *arguments, videos, frames, tokens, width, **tile, **constants)
 
 
 def _state(h0):
