@@ -46,29 +46,13 @@ def _initial(h0, video, tokens, channels, h0_b, h0_n, h0_c, exists):
 
 @triton.jit(do_not_specialize=["F", "N"])
 def gated_scan_fwd_kernel(
-    a,
-    a_b,
-    a_f,
-    a_n,
-    a_c,
-    x,
-    x_b,
-    x_f,
-    x_n,
-    x_c,
-    h,
-    h_last,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    a, a_b, a_f, a_n, a_c,
+    x, x_b, x_f, x_n, x_c,
+    h, h_last,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     a += video * a_b + tokens * a_n + channels * a_c
     x += video * x_b + tokens * x_n + channels * x_c
@@ -85,32 +69,13 @@ def gated_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["F", "N"])
 def gated_scan_bwd_kernel(
-    dh,
-    dh_b,
-    dh_f,
-    dh_n,
-    dh_c,
-    a,
-    a_b,
-    a_f,
-    a_n,
-    a_c,
-    dh_last,
-    h,
-    da,
-    dx,
-    dh0,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    dh, dh_b, dh_f, dh_n, dh_c,
+    a, a_b, a_f, a_n, a_c,
+    dh_last, h, da, dx, dh0,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     dh += video * dh_b + tokens * dh_n + channels * dh_c
     a += video * a_b + tokens * a_n + channels * a_c
@@ -133,29 +98,13 @@ def gated_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["F", "N"])
 def mingru_scan_fwd_kernel(
-    gate,
-    gate_b,
-    gate_f,
-    gate_n,
-    gate_c,
-    candidate,
-    candidate_b,
-    candidate_f,
-    candidate_n,
-    candidate_c,
-    h,
-    h_last,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    gate, gate_b, gate_f, gate_n, gate_c,
+    candidate, candidate_b, candidate_f, candidate_n, candidate_c,
+    h, h_last,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     gate += video * gate_b + tokens * gate_n + channels * gate_c
     candidate += video * candidate_b + tokens * candidate_n + channels * candidate_c
@@ -173,37 +122,14 @@ def mingru_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["F", "N"])
 def mingru_scan_bwd_kernel(
-    dh,
-    dh_b,
-    dh_f,
-    dh_n,
-    dh_c,
-    gate,
-    gate_b,
-    gate_f,
-    gate_n,
-    gate_c,
-    candidate,
-    candidate_b,
-    candidate_f,
-    candidate_n,
-    candidate_c,
-    dh_last,
-    h,
-    dgate,
-    dcandidate,
-    dh0,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    dh, dh_b, dh_f, dh_n, dh_c,
+    gate, gate_b, gate_f, gate_n, gate_c,
+    candidate, candidate_b, candidate_f, candidate_n, candidate_c,
+    dh_last, h, dgate, dcandidate, dh0,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     dh += video * dh_b + tokens * dh_n + channels * dh_c
     gate += video * gate_b + tokens * gate_n + channels * gate_c
@@ -230,36 +156,14 @@ def mingru_scan_bwd_kernel(
 
 @triton.jit(do_not_specialize=["F", "N"])
 def rglru_scan_fwd_kernel(
-    forget,
-    forget_b,
-    forget_f,
-    forget_n,
-    forget_c,
-    inlet,
-    inlet_b,
-    inlet_f,
-    inlet_n,
-    inlet_c,
-    candidate,
-    candidate_b,
-    candidate_f,
-    candidate_n,
-    candidate_c,
-    rate,
-    h,
-    h_last,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-    FLOOR: tl.constexpr,
-):
+    forget, forget_b, forget_f, forget_n, forget_c,
+    inlet, inlet_b, inlet_f, inlet_n, inlet_c,
+    candidate, candidate_b, candidate_f, candidate_n, candidate_c,
+    rate, h, h_last,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr, FLOOR: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     forget += video * forget_b + tokens * forget_n + channels * forget_c
     inlet += video * inlet_b + tokens * inlet_n + channels * inlet_c
@@ -281,46 +185,15 @@ def rglru_scan_fwd_kernel(
 
 @triton.jit(do_not_specialize=["F", "N"])
 def rglru_scan_bwd_kernel(
-    dh,
-    dh_b,
-    dh_f,
-    dh_n,
-    dh_c,
-    forget,
-    forget_b,
-    forget_f,
-    forget_n,
-    forget_c,
-    inlet,
-    inlet_b,
-    inlet_f,
-    inlet_n,
-    inlet_c,
-    candidate,
-    candidate_b,
-    candidate_f,
-    candidate_n,
-    candidate_c,
-    rate,
-    dh_last,
-    h,
-    dforget,
-    dinlet,
-    dcandidate,
-    drate,
-    dh0,
-    h0,
-    h0_b,
-    h0_n,
-    h0_c,
-    F,
-    N,
-    C,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    STAGES: tl.constexpr,
-    FLOOR: tl.constexpr,
-):
+    dh, dh_b, dh_f, dh_n, dh_c,
+    forget, forget_b, forget_f, forget_n, forget_c,
+    inlet, inlet_b, inlet_f, inlet_n, inlet_c,
+    candidate, candidate_b, candidate_f, candidate_n, candidate_c,
+    rate, dh_last, h, dforget, dinlet, dcandidate, drate, dh0,
+    h0, h0_b, h0_n, h0_c,
+    F, N, C,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr, FLOOR: tl.constexpr,
+):  # fmt: skip
     video, tokens, channels, exists = _tile(N, C, BLOCK_N, BLOCK_C)
     dh += video * dh_b + tokens * dh_n + channels * dh_c
     forget += video * forget_b + tokens * forget_n + channels * forget_c
