@@ -4,18 +4,16 @@ Flash attention (Dao et al. 2022, 2023) with a loop over the slots of a table ar
 units of log 2, and the scale is applied to the float32 products, so that float16 logits cannot overflow.
 """
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 
 from rcv.kernels.attention_dkv import key_value_gradients
 from rcv.kernels.attention_dq import query_gradients
-from rcv.kernels.heads import Widths, alignment, load_rows, precision, start_of, store_rows, wide
-from rcv.kernels.launch import capability_of, launch
-from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tokens_of
-from rcv.kernels.tiles import tiles
+from rcv.kernels.elementary import LN_2, LOG2_E
+from rcv.kernels.heads import Widths, constants_of, load_rows, start_of, store_rows, wide
+from rcv.kernels.launch import launch
+from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tile_of, tokens_of
 from rcv.ops.table import FrameTable
 
 
@@ -26,16 +24,9 @@ def forward(q, pools, key, logit_bias, scale):
     o = q.new_empty(q.shape)
     lse = q.new_empty(q.shape[:-1], dtype=torch.float32)
     pool_tensors, pool_strides = tensors_and_strides(pools)
+    by_stride = [q, *(t for pair in pools for t in pair)]
     keys = tokens_of(pools)
-    tile = tiles(
-        "frame_attention_fwd_kernel",
-        capability_of(q),
-        bytes=q.element_size(),
-        D=width,
-        N=tokens,
-        M=max(keys),
-    )
-    widths = Widths.of(width)
+    tile = tile_of(frame_attention_fwd_kernel, q, keys)
     launch(
         frame_attention_fwd_kernel,
         (videos * frames * heads * triton.cdiv(tokens, tile["BLOCK_M"]),),
@@ -53,16 +44,12 @@ def forward(q, pools, key, logit_bias, scale):
         table.slots,
         table.frames_per_pool[0],
         *keys,
-        scale * math.log2(math.e),
-        D=width,
-        HEAD=widths.head,
-        TAIL=widths.tail,
-        COLUMNS=widths.columns,
+        scale * LOG2_E.value,
+        COLUMNS=Widths.of(width).columns,
         MASKED=any(m % tile["BLOCK_N"] for m in keys),
         SCALE_IS_NEGATIVE=scale < 0,
-        ALIGNMENT=alignment(q, *(t for pair in pools for t in pair)),
-        WIDE=wide(q, *(t for pair in pools for t in pair)),
-        PRECISION=precision(q.dtype),
+        WIDE=wide(*by_stride),
+        **constants_of(*by_stride),
         **tile,
     )
     return o, lse
@@ -124,7 +111,7 @@ def frame_attention_fwd_kernel(
             keys = of_pool(is_first, keys1, keys2, TWO)
             shift = 0.0
             if bias is not None:
-                shift = tl.load(bias + h * slots + slot) * 1.4426950408889634
+                shift = tl.load(bias + h * slots + slot) * LOG2_E
             for start in range(0, keys, BLOCK_N):
                 o_head, o_tail, top, mass = _block(
                     q_head, q_tail, k, k_m, k_d, v, v_m, v_d, start, keys, shift, scale, o_head, o_tail, top, mass,
@@ -139,7 +126,7 @@ def frame_attention_fwd_kernel(
     store_rows(o, n, heads * D, tokens, o_head * inverse[:, None], 0, HEAD, D)
     if TAIL:
         store_rows(o, n, heads * D, tokens, o_tail * inverse[:, None], HEAD, COLUMNS, D)
-    natural = (top + tl.log2(mass)) * 0.6931471805599453
+    natural = (top + tl.log2(mass)) * LN_2
     tl.store(lse + (row + n) * heads + h, natural, mask=n < tokens)
 
 

@@ -7,11 +7,11 @@ slices, whose float32 sums a second kernel adds in order.
 import triton
 import triton.language as tl
 
-from rcv.kernels.heads import Widths, alignment, load_rows, precision, start_of, store_rows, wide
+from rcv.kernels.elementary import LOG2_E
+from rcv.kernels.heads import constants_of, load_rows, start_of, store_rows, wide
 from rcv.kernels.launch import capability_of, launch
-from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tokens_of
+from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tile_of, tokens_of
 from rcv.kernels.slices import slice_length, slices_of
-from rcv.kernels.tiles import tiles
 from rcv.ops.table import FrameTable
 
 _SUM_BLOCK = 1024
@@ -23,15 +23,7 @@ def key_value_gradients(do, q, pools, statistics, key, bias, scale):
     table = FrameTable.from_key(key)
     keys = tokens_of(pools)
     capability = capability_of(q)
-    tile = tiles(
-        "frame_attention_bwd_dkv_kernel",
-        capability_of(q),
-        bytes=q.element_size(),
-        D=width,
-        N=tokens,
-        M=max(keys),
-    )
-    widths = Widths.of(width)
+    tile = tile_of(frame_attention_bwd_dkv_kernel, q, keys)
     blocks = triton.cdiv(max(keys), tile["BLOCK_N"])
     on_device = table.on(q.device)
     length = slice_length(
@@ -46,6 +38,7 @@ def key_value_gradients(do, q, pools, statistics, key, bias, scale):
     if slices.count:
         parts = statistics.new_empty(2, slices.count, videos, max(keys), heads, width)
     pool_tensors, pool_strides = tensors_and_strides(pools)
+    by_stride = [do, q, *(t for pair in pools for t in pair)]
     outputs = [t for pair in results for t in pair] + [None, None] * (2 - len(pools))
     held = [k.shape[1] for k, _ in pools] + [0] * (2 - len(pools))
     launch(
@@ -72,12 +65,8 @@ def key_value_gradients(do, q, pools, statistics, key, bias, scale):
         *keys,
         slices.count,
         scale,
-        D=width,
-        HEAD=widths.head,
-        TAIL=widths.tail,
-        ALIGNMENT=alignment(do, q, *(t for pair in pools for t in pair)),
-        WIDE=wide(do, q, *(t for pair in pools for t in pair)),
-        PRECISION=precision(q.dtype),
+        WIDE=wide(*by_stride),
+        **constants_of(*by_stride),
         # All blocks or none: a second body for the last one costs registers, and 64x64 tiles then spill.
         MASKED=tokens % tile["BLOCK_M"] != 0,
         **tile,
@@ -153,7 +142,7 @@ def frame_attention_bwd_dkv_kernel(
         k_tail = load_rows(k, first, k_m, k_d, keys, HEAD, TAIL, D, BLOCK_N, True, ALIGNMENT, WIDE)
         v_tail = load_rows(v, first, v_m, v_d, keys, HEAD, TAIL, D, BLOCK_N, True, ALIGNMENT, WIDE)
 
-    log2_scale = scale * 1.4426950408889634
+    log2_scale = scale * LOG2_E
     to_delta = videos.to(tl.int64) * frames * heads * tokens
     dk_head = tl.zeros([BLOCK_N, HEAD], tl.float32)
     dv_head = tl.zeros([BLOCK_N, HEAD], tl.float32)
@@ -163,7 +152,7 @@ def frame_attention_bwd_dkv_kernel(
         f = tl.load(naming + entry * 2).to(tl.int64)
         shift = 0.0
         if bias is not None:
-            shift = tl.load(bias + h * slots + tl.load(naming + entry * 2 + 1)) * 1.4426950408889634
+            shift = tl.load(bias + h * slots + tl.load(naming + entry * 2 + 1)) * LOG2_E
         q_f0 = start_of(q, b, q_b, f, q_f, h, q_h, ALIGNMENT)
         do_f0 = start_of(do, b, do_b, f, do_f, h, do_h, ALIGNMENT)
         kept = statistics + ((b * frames + f) * heads + h) * tokens

@@ -7,27 +7,19 @@ scale ds k, and the gradient of a slot's logit bias is the sum of its ds.
 import triton
 import triton.language as tl
 
-from rcv.kernels.heads import Widths, alignment, load_rows, precision, start_of, store_rows, wide
-from rcv.kernels.launch import capability_of, launch
-from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tokens_of
-from rcv.kernels.tiles import tiles
+from rcv.kernels.elementary import LOG2_E
+from rcv.kernels.heads import constants_of, load_rows, start_of, store_rows, wide
+from rcv.kernels.launch import launch
+from rcv.kernels.pools import frame_of, of_pool, tensors_and_strides, tile_of, tokens_of
 from rcv.ops.table import FrameTable
 
 
 def query_gradients(do, q, pools, o, lse, key, bias, scale, bias_needs_gradient):
     """Return dq, (lse, delta) [2, B, F, H, N] in units of log 2 and of the output, and the gradient of the bias."""
-    videos, frames, tokens, heads, width = q.shape
+    videos, frames, tokens, heads, _ = q.shape
     table = FrameTable.from_key(key)
     keys = tokens_of(pools)
-    tile = tiles(
-        "frame_attention_bwd_dq_kernel",
-        capability_of(q),
-        bytes=q.element_size(),
-        D=width,
-        N=tokens,
-        M=max(keys),
-    )
-    widths = Widths.of(width)
+    tile = tile_of(frame_attention_bwd_dq_kernel, q, keys)
     blocks = triton.cdiv(tokens, tile["BLOCK_M"])
     dq = q.new_empty(q.shape)
     statistics = lse.new_empty(2, videos, frames, heads, tokens)
@@ -35,6 +27,7 @@ def query_gradients(do, q, pools, o, lse, key, bias, scale, bias_needs_gradient)
     if bias_needs_gradient:
         bias_parts = lse.new_empty(videos * frames * blocks, heads, table.slots)
     pool_tensors, pool_strides = tensors_and_strides(pools)
+    by_stride = [do, q, *(t for pair in pools for t in pair)]
     launch(
         frame_attention_bwd_dq_kernel,
         (videos * heads * frames * blocks,),
@@ -59,12 +52,8 @@ def query_gradients(do, q, pools, o, lse, key, bias, scale, bias_needs_gradient)
         table.frames_per_pool[0],
         *keys,
         scale,
-        D=width,
-        HEAD=widths.head,
-        TAIL=widths.tail,
-        ALIGNMENT=alignment(do, q, *(t for pair in pools for t in pair)),
-        WIDE=wide(do, q, *(t for pair in pools for t in pair)),
-        PRECISION=precision(q.dtype),
+        WIDE=wide(*by_stride),
+        **constants_of(*by_stride),
         MASKED=any(m % tile["BLOCK_N"] for m in keys),
         **tile,
     )
@@ -113,12 +102,12 @@ def frame_attention_bwd_dq_kernel(
             o + of_head, first, heads * D, 1, tokens, HEAD, TAIL, D, BLOCK_M, True, D & -D, False
         )
         delta += tl.sum(o_tail.to(tl.float32) * do_tail.to(tl.float32), 1)
-    log2_sum = tl.load(lse + (row + n) * heads + h, mask=within, other=float("inf")) * 1.4426950408889634
+    log2_sum = tl.load(lse + (row + n) * heads + h, mask=within, other=float("inf")) * LOG2_E
     kept = statistics + ((b * frames + f) * heads + h) * tokens + n
     tl.store(kept, log2_sum, mask=within)
     tl.store(kept + videos.to(tl.int64) * frames * heads * tokens, delta, mask=within)
 
-    log2_scale = scale * 1.4426950408889634
+    log2_scale = scale * LOG2_E
     dq_head = tl.zeros([BLOCK_M, HEAD], tl.float32)
     dq_tail = tl.zeros([BLOCK_M, TAIL if TAIL else 1], tl.float32)
     for slot in range(slots):
@@ -135,7 +124,7 @@ def frame_attention_bwd_dq_kernel(
             keys = of_pool(is_first, keys1, keys2, TWO)
             shift = -log2_sum
             if bias is not None:
-                shift += tl.load(bias + h * slots + slot) * 1.4426950408889634
+                shift += tl.load(bias + h * slots + slot) * LOG2_E
             for start in range(0, keys, BLOCK_N):
                 dq_head, dq_tail, ds_sum = _dq_block(
                     q_head, q_tail, do_head, do_tail, k, k_m, k_d, v, v_m, v_d, start, keys, shift, delta, log2_scale,

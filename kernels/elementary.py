@@ -1,7 +1,12 @@
-"""Functions of one number that Triton lacks on some backend or version, or computes too coarsely."""
+"""Constants, and functions of one number that Triton lacks on some backend or version, or computes too coarsely."""
+
+import math
 
 import triton
 import triton.language as tl
+
+LOG2_E = tl.constexpr(math.log2(math.e))
+LN_2 = tl.constexpr(math.log(2))
 
 
 @triton.jit

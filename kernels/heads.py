@@ -46,6 +46,19 @@ class Widths:
         return Widths(head, max(_CONTRACTED, power), max(_COLUMNS, power))
 
 
+def constants_of(*tensors):
+    """Return what kernels over heads [..., H, D] have as `tl.constexpr` parameters, for all tensors read by stride."""
+    width, dtype = tensors[0].shape[-1], tensors[0].dtype
+    widths = Widths.of(width)
+    return {
+        "D": width,
+        "HEAD": widths.head,
+        "TAIL": widths.tail,
+        "ALIGNMENT": alignment(*tensors),
+        "PRECISION": precision(dtype),
+    }
+
+
 def alignment(*tensors):
     """Return how many elements the offsets of all heads and rows are multiples of, as far as a load can use it."""
     elements = _TRANSACTION // tensors[0].element_size()

@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 
 from rcv.kernels.heads import start_of
+from rcv.kernels.launch import capability_of
+from rcv.kernels.tiles import tiles
 
 
 def tensors_and_strides(pools):
@@ -18,6 +20,12 @@ def tokens_of(pools):
     """Return how many tokens a frame of the first and of the second pool holds, 0 where a pool holds no frame."""
     tokens = [k.shape[2] if k.shape[1] else 0 for k, _ in pools]
     return tokens if len(pools) == 2 else [*tokens, 0]
+
+
+def tile_of(kernel, q, keys):
+    """Return the tile of a kernel for queries [B, F, N, H, D] and pools whose frames hold so many keys."""
+    sizes = {"bytes": q.element_size(), "D": q.shape[-1], "N": q.shape[2], "M": max(keys)}
+    return tiles(kernel.__name__, capability_of(q), **sizes)
 
 
 @triton.jit

@@ -4,15 +4,12 @@ A tile has ROWS rows: ROWS / FRAMES sequences of FRAMES frames each. Heads are n
 the sequences of a tile. A sequence that is longer than FRAMES has several blocks, and a tile of its own for each.
 """
 
-import math
 from dataclasses import dataclass
 
 import triton
 import triton.language as tl
 
-from rcv.kernels.heads import Widths, alignment, precision
-
-LOG2_E = tl.constexpr(math.log2(math.e))
+from rcv.kernels.heads import constants_of
 
 
 @dataclass(frozen=True)
@@ -40,20 +37,12 @@ class Tiling:
         tensors : Tensor [B, F, N, H, D]
             All that the kernel reads by stride.
         """
-        videos, frames, tokens, heads, width = tensors[0].shape
+        videos, frames, tokens, heads, _ = tensors[0].shape
         per_tile = min(rows, triton.next_power_of_2(max(1, frames)))
         blocks = triton.cdiv(frames, per_tile)
         groups = triton.cdiv(tokens * heads, rows // per_tile)
-        widths = Widths.of(width)
-        constants = {
-            "D": width,
-            "HEAD": widths.head,
-            "TAIL": widths.tail,
-            "FRAMES": per_tile,
-            "ALIGNMENT": alignment(*tensors),
-            "WIDE": any(_extent(t) >= 1 << 31 for t in tensors),
-            "PRECISION": precision(tensors[0].dtype),
-        }
+        wide = any(_extent(t) >= 1 << 31 for t in tensors)
+        constants = {**constants_of(*tensors), "FRAMES": per_tile, "WIDE": wide}
         return Tiling(videos * groups * blocks, constants)
 
 

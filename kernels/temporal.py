@@ -9,9 +9,9 @@ import triton
 import triton.language as tl
 
 from rcv.kernels import temporal_backward
+from rcv.kernels.elementary import LOG2_E
 from rcv.kernels.launch import capability_of, launch
 from rcv.kernels.sequences import (
-    LOG2_E,
     Tiling,
     attends,
     frames_of,
@@ -86,39 +86,11 @@ def temporal_attention_fwd_kernel(
     for j in range(block + 1 if CAUSAL else tl.cdiv(frames, FRAMES)):
         key_frames = frames_of(j, FRAMES, ROWS)
         k_head, k_tail = load_tile(
-            k,
-            k_f,
-            k_n,
-            k_h,
-            k_d,
-            sequences,
-            key_frames,
-            frames,
-            tokens,
-            heads,
-            D,
-            HEAD,
-            TAIL,
-            ALIGNMENT,
-            WIDE,
-        )
+            k, k_f, k_n, k_h, k_d, sequences, key_frames, frames, tokens, heads, D, HEAD, TAIL, ALIGNMENT, WIDE,
+        )  # fmt: skip
         v_head, v_tail = load_tile(
-            v,
-            v_f,
-            v_n,
-            v_h,
-            v_d,
-            sequences,
-            key_frames,
-            frames,
-            tokens,
-            heads,
-            D,
-            HEAD,
-            TAIL,
-            ALIGNMENT,
-            WIDE,
-        )
+            v, v_f, v_n, v_h, v_d, sequences, key_frames, frames, tokens, heads, D, HEAD, TAIL, ALIGNMENT, WIDE,
+        )  # fmt: skip
         logits = over_channels(q_head, q_tail, k_head, k_tail, TAIL, PRECISION) * (scale * LOG2_E)
         logits = tl.where(
             attends(query_frames, key_frames, frames, CAUSAL, FRAMES, ROWS), logits, float("-inf")

@@ -8,8 +8,8 @@ program writes: results are the same in every run.
 import triton
 import triton.language as tl
 
+from rcv.kernels.elementary import LOG2_E
 from rcv.kernels.sequences import (
-    LOG2_E,
     attends,
     frames_of,
     load_tile,
