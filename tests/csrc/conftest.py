@@ -1,33 +1,16 @@
 """The cuda backend on CPU tensors: its launches run in the emulation."""
 
 import contextlib
-import dataclasses
 
 import pytest
 
-from rcv.ops import backend, registry
 from tests.csrc.emulation import CHIPS, compiled, standing_in
-
-
-@contextlib.contextmanager
-def _taking_cpu_tensors():
-    former = registry.BACKENDS["cuda"]
-    limits = {
-        op: dataclasses.replace(l, devices=("cpu",), capability=None) for op, l in former.limits.items()
-    }
-    registry.BACKENDS["cuda"] = dataclasses.replace(former, limits=limits, requires={}, machine=None)
-    registry.program.cache_clear()
-    try:
-        with backend("cuda"):
-            yield
-    finally:
-        registry.BACKENDS["cuda"] = former
-        registry.program.cache_clear()
+from tests.standing_in import taking_cpu_tensors
 
 
 @contextlib.contextmanager
 def _emulating(*libraries):
-    with _taking_cpu_tensors(), standing_in(*libraries) as emulator:
+    with taking_cpu_tensors("cuda"), standing_in(*libraries) as emulator:
         yield emulator
 
 

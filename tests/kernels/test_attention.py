@@ -8,7 +8,7 @@ import torch
 from rcv.kernels import attention as kernels
 from rcv.kernels import attention_dkv
 from rcv.kernels.launch import recording
-from rcv.ops import FrameTable, attention, backend, frame_attention, reference
+from rcv.ops import FrameTable, attention, frame_attention, reference
 from rcv.ops.torch_backend import attention as torch_backend
 from tests.ops.cases import TABLES, assert_close_to_reference, attention_inputs, normal, results
 from tests.ops.test_registration import CHECKS
@@ -279,11 +279,3 @@ def test_grids_are_flat(videos):
     names = [recorded_launch.kernel.__name__ for recorded_launch in recorded.launches]
     assert names[:3] == [f"frame_attention_{part}_kernel" for part in ("fwd", "bwd_dq", "bwd_dkv")]
     assert all(len(one.grid) == 1 and one.grid[0] < 1 << 31 for one in recorded.launches)
-
-
-def test_the_interpreter_is_not_taken_unasked(monkeypatch):
-    monkeypatch.undo()
-    if not torch.cuda.is_available():
-        with backend("triton"), pytest.raises(ValueError, match="inputs are on cpu, it runs on cuda"):
-            table = FrameTable.first(1)
-            functools.partial(frame_attention, table=table)(*_inputs(table, tokens=2, keys=(2,), width=8))
