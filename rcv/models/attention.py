@@ -6,6 +6,7 @@ from diffusers.models.attention_processor import Attention
 
 from rcv.models.recurrence import CELLS
 from rcv.ops import FrameTable, frame_attention, registry, temporal_attention
+from rcv.ops.library import autocast_enabled
 
 # one frame against one first frame; the same with its memory; `published`: former | first, memory
 _FIRST_ONE = FrameTable.first(1)
@@ -66,7 +67,7 @@ class VideoAttention(Attention):
             type(layer) is torch.nn.Linear and layer.bias is None and not layer.weight.requires_grad
             for layer in (self.to_k, self.to_v)
         )
-        if frozen and torch.is_grad_enabled() and not torch.is_autocast_enabled(q.device.type):
+        if frozen and torch.is_grad_enabled() and not autocast_enabled(q):
             weights = self.to_k.weight, self.to_v.weight
             first = first or (None, None)
             return _AttentionToTokens.apply(q, *first, tokens, *weights, logit_bias, table, self.scale)

@@ -6,6 +6,8 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.attention import FeedForward
 from torch import nn
 
+from rcv.ops.library import autocast_enabled
+
 # Elements of a chunk's gated projection, the widest tensor of a block: 64 MiB in half precision, and what a core's
 # cache holds on a CPU.
 CHUNK_ELEMENTS = 1 << 25
@@ -52,7 +54,7 @@ class NormedFeedForward(FeedForward):
         kinds = [type(module) for module in self.net[:3]]
         return (
             torch.is_grad_enabled()
-            and not torch.is_autocast_enabled(x.device.type)
+            and not autocast_enabled(x)
             and kinds == [GEGLU, nn.Dropout, nn.Linear]
             and type(self.net[0].proj) is nn.Linear
             and all(module.p == 0 or not module.training for module in self.net if type(module) is nn.Dropout)

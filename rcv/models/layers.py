@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rcv.ops.library import autocast_enabled
+
 
 class FrameCount:
     """The number of frames of the call in progress, shared by all modules of one UNet.
@@ -43,7 +45,7 @@ class FrozenConv2d(nn.Conv2d):
     def forward(self, x):
         trained = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
         plain = self.padding_mode != "zeros" or isinstance(self.padding, str)
-        if trained or plain or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        if trained or plain or not torch.is_grad_enabled() or autocast_enabled(x):
             return super().forward(x)
         return _FrozenConv2d.apply(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups

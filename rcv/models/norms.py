@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rcv.models.layers import FrameCount
+from rcv.ops.library import autocast_enabled
 
 
 class GroupNormSiLU(nn.GroupNorm):
@@ -14,7 +15,7 @@ class GroupNormSiLU(nn.GroupNorm):
     """
 
     def forward(self, x):
-        if torch.is_autocast_enabled(x.device.type):  # which runs norms in float32
+        if autocast_enabled(x):  # which runs norms in float32
             return F.silu(super().forward(x))
         return _NormSiLU.apply(x, self.weight, self.bias, self.num_groups, 1, self.eps)
 

@@ -3,7 +3,7 @@
 import torch
 
 from rcv.ops import checks, registry
-from rcv.ops.library import define
+from rcv.ops.library import autocast_enabled, define
 from rcv.ops.table import FrameTable
 
 
@@ -123,7 +123,7 @@ _ONE = FrameTable.first(1)
 
 
 def _same_dtype(op, q, t, name):
-    if torch.is_autocast_enabled(q.device.type):
+    if autocast_enabled(q):
         checks.on_device(op, name, t, "q", q)
     else:
         checks.like(op, name, t, "q", q)

@@ -3,7 +3,7 @@
 import torch
 
 from rcv.ops import checks, registry
-from rcv.ops.library import define, empty_like
+from rcv.ops.library import autocast_enabled, define, empty_like
 
 DECAY_SHARPNESS = 8.0
 """Griffin's constant c (arXiv 2402.19427, equation 3): a = exp(-c softplus(decay) r)."""
@@ -128,7 +128,7 @@ def _check(op, h0, **named):
     checks.shaped(op, first_name, first, "BFNC")
     checks.has_frames(op, first_name, first)
     videos, frames, tokens, width = first.shape
-    alike = checks.on_device if torch.is_autocast_enabled(first.device.type) else checks.like
+    alike = checks.on_device if autocast_enabled(first) else checks.like
     for name, t in others:
         checks.shaped(op, name, t, "BFNC", B=videos, F=frames, N=tokens, C=width)
         alike(op, name, t, first_name, first)

@@ -36,6 +36,12 @@ def define(schema, kernel, fake, *, setup_context=None, backward=None, autocast=
     return overload
 
 
+def autocast_enabled(t):
+    """Return whether operations on this tensor run under autocast; some devices, such as meta, know none."""
+    device = t.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def empty_like(*tensors):
     """Return an uninitialised contiguous tensor like each that is not None: what fake kernels return."""
     return [t.new_empty(t.shape) for t in tensors if t is not None]

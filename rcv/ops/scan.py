@@ -5,7 +5,7 @@ import difflib
 import torch
 
 from rcv.ops import checks, registry
-from rcv.ops.library import define, empty_like
+from rcv.ops.library import autocast_enabled, define, empty_like
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -49,7 +49,7 @@ def recurrent_scan(x, weight, h0=None, *, activation="tanh"):
     if h0 is not None:
         checks.shaped(op, "h0", h0, "BNC", B=videos, N=tokens, C=width)
         others.append(("h0", h0))
-    autocast = torch.is_autocast_enabled(x.device.type)
+    autocast = autocast_enabled(x)
     for name, t in others:
         if autocast:
             checks.on_device(op, name, t, "x", x)

@@ -3,7 +3,7 @@
 import torch
 
 from rcv.ops import checks, registry
-from rcv.ops.library import define
+from rcv.ops.library import autocast_enabled, define
 
 
 def temporal_attention(q, k, v, *, causal=False, scale=None):
@@ -37,7 +37,7 @@ def temporal_attention(q, k, v, *, causal=False, scale=None):
     op = "temporal_attention"
     checks.shaped(op, "q", q, "BFNHD")
     sizes = dict(zip("BFNHD", q.shape, strict=True))
-    autocast = torch.is_autocast_enabled(q.device.type)
+    autocast = autocast_enabled(q)
     for name, t in (("k", k), ("v", v)):
         checks.shaped(op, name, t, "BFNHD", **sizes)
         if autocast:
