@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from .tracing import call_kernel
+from rcv.planning.tracing import call_kernel
 
 COPIES = (
     "cat",

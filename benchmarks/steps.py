@@ -7,7 +7,8 @@ from statistics import median, quantiles
 
 import torch
 
-from .live_bytes import LiveBytes
+from rcv.planning.live_bytes import LiveBytes
+
 from .programs import PROGRAMS, Program, reference_operations
 
 # Largest error over largest value of the output, and the norm of the gradients' error over the gradients' norm. Not

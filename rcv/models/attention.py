@@ -50,7 +50,15 @@ class _AttentionToTokens(torch.autograd.Function):
 
 
 class VideoAttention(Attention):
-    """diffusers' Attention over videos: same weights and names, tokens [B*F,N,C], no processor."""
+    """diffusers' Attention over videos: same weights and names, tokens [B*F,N,C], no processor.
+
+    Attributes
+    ----------
+    keeps_tokens : bool
+        Whether memory tokens are kept for the backward instead of their keys and values, twice as large.
+    """
+
+    keeps_tokens = True
 
     def _by_frame(self, x):
         return x.unflatten(0, (-1, self.frames.value))
@@ -63,11 +71,11 @@ class VideoAttention(Attention):
 
     def _attend_tokens(self, q, first, tokens, table, logit_bias=None):
         """Attend to a first frame's keys and values (or None) and to those of tokens [B,P,M,C]."""
-        frozen = all(
+        projects_again = self.keeps_tokens and all(
             type(layer) is torch.nn.Linear and layer.bias is None and not layer.weight.requires_grad
             for layer in (self.to_k, self.to_v)
         )
-        if frozen and torch.is_grad_enabled() and not autocast_enabled(q):
+        if projects_again and torch.is_grad_enabled() and not autocast_enabled(q):
             weights = self.to_k.weight, self.to_v.weight
             first = first or (None, None)
             return _AttentionToTokens.apply(q, *first, tokens, *weights, logit_bias, table, self.scale)

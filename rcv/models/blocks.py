@@ -1,5 +1,6 @@
 """Inflation: a 2D Stable Diffusion UNet's modules become a video UNet's, in place, with their weights."""
 
+import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -8,14 +9,14 @@ from rcv.models.attention import FirstAttention, TemporalAttention, TextAttentio
 from rcv.models.feed_forward import NormedFeedForward
 from rcv.models.layers import CastLinear, FrozenConv2d
 from rcv.models.norms import FeatureMapsPass, GroupNormSiLU, JointGroupNormSiLU
+from rcv.models.recompute import keeping_attention
 from rcv.models.sources import refuse_other_kinds
 
 
 class VideoTransformerBlock(BasicTransformerBlock):
-    """A transformer block that ends in a self-attention of every token over its own frames.
+    """A transformer block that ends in a self-attention of every token over its own frames."""
 
-    `forward` takes what BasicTransformerBlock's takes, by position too: checkpointing calls it so.
-    """
+    recomputes = False
 
     def inflate(self, preset, frames):
         """Extend a 2D block in place; the temporal attention starts as the identity (a zero `to_out`)."""
@@ -40,11 +41,25 @@ class VideoTransformerBlock(BasicTransformerBlock):
             nn.init.zeros_(self.attn_temp.to_out[0].weight)
             nn.init.zeros_(self.attn_temp.to_out[0].bias)
 
-    def forward(self, *args, **kwargs):
-        hidden_states = super().forward(*args, **kwargs)
-        if self.attn_temp is None:
-            return hidden_states
-        return hidden_states + self.attn_temp(self.norm_temp(hidden_states))
+    def forward(
+        self, hidden_states, attention_mask=None, encoder_hidden_states=None, *unused, **unused_by_name
+    ):
+        """Return hidden states [B*F,N,C] of hidden states and text [B,L,C]. Checkpointing calls by position."""
+        x = self._part(self._attend, hidden_states, encoder_hidden_states)
+        x = self.ff(self.norm3(x)) + x
+        return x if self.attn_temp is None else self._part(self._attend_frames, x)
+
+    def _part(self, function, *args):
+        if not (self.recomputes and torch.is_grad_enabled()):
+            return function(*args)
+        return keeping_attention(self.attn1.frames.pinning(function), *args)
+
+    def _attend(self, x, text):
+        x = self.attn1(self.norm1(x)) + x  # contiguous as the attention's output is, whatever x's strides
+        return self.attn2(self.norm2(x), text) + x
+
+    def _attend_frames(self, x):
+        return x + self.attn_temp(self.norm_temp(x))
 
 
 def inflate(unet, preset, frames):

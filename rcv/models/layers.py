@@ -28,6 +28,16 @@ class FrameCount:
         finally:
             self.value = before
 
+    def pinning(self, function):
+        """Return `function` as one that sees the present count whenever it is called."""
+        frames = self.value
+
+        def call(*args):
+            with self.pinned(frames):
+                return function(*args)
+
+        return call
+
 
 class CastLinear(nn.Linear):
     """A trained linear layer: its master weights stay as they are, often float32, and are cast to the input's dtype."""

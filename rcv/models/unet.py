@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from rcv.models.blocks import inflate
 from rcv.models.layers import FrameCount
 from rcv.models.presets import get_preset
+from rcv.models.recompute import recompute_in_blocks, set_gradient_checkpointing
 from rcv.models.sources import blocks_2d, load_unet_2d, misfit
 
 __all__ = ["ModelMixin", "VideoUNet"]  # pipelines look for the name ModelMixin beside the model's class
@@ -163,17 +164,14 @@ class VideoUNet(UNet2DConditionModel):
         checkpoint = gradient_checkpointing_func or functools.partial(
             torch.utils.checkpoint.checkpoint, use_reentrant=False
         )
+        recompute_in_blocks(self, False)
+        super().enable_gradient_checkpointing(
+            lambda module, *args: checkpoint(self.frames.pinning(module), *args)
+        )
 
-        def checkpoint_pinned(module, *args):
-            frames = self.frames.value
-
-            def run(*args):
-                with self.frames.pinned(frames):
-                    return module(*args)
-
-            return checkpoint(run, *args)
-
-        super().enable_gradient_checkpointing(checkpoint_pinned)
+    def set_gradient_checkpointing(self, mode):
+        """Recompute in the backward by one of `rcv.models.recompute.MODES`; ValueError for another."""
+        set_gradient_checkpointing(self, mode)
 
     def set_attn_processor(self, processor):
         """Refuse: the preset chooses the attention, `rcv.set_backend` the program that runs it."""

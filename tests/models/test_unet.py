@@ -1,17 +1,21 @@
 """VideoUNet as a diffusers model: shapes, configurations, saving, checkpointing, PEFT, EMA, what it refuses."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import accelerate
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import rcv.models
 from rcv.models import PRESETS, VideoUNet, get_preset
 from rcv.models.attention import VideoAttention
+from rcv.models.blocks import VideoTransformerBlock
 from rcv.ops import frame_attention
+from rcv.planning.live_bytes import LiveBytes
 from tests.models.small import randomise, small_inputs, small_unet, training_steps
 from tests.tiny import UNET_CONFIG
 
@@ -140,13 +144,13 @@ def test_a_2d_unet_is_not_loaded_as_a_video_unet(tmp_path):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_gradient_checkpointing_gives_the_same_gradients(preset):
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_gradient_checkpointing_gives_the_same_gradients(preset, mode):
     """Also when another call with another frame count comes between forward and backward."""
 
-    def gradients(checkpointed):
+    def gradients(mode):
         unet = randomise(small_unet(preset))
-        if checkpointed:
-            unet.enable_gradient_checkpointing()
+        unet.set_gradient_checkpointing(mode)
         sample, timestep, text = small_inputs(batch=2, frames=3)
         loss = unet(sample, timestep, text).sample.square().mean()
         with torch.no_grad():
@@ -154,7 +158,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(preset):
         loss.backward()
         return {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
 
-    plain, checkpointed = gradients(False), gradients(True)
+    plain, checkpointed = gradients("none"), gradients(mode)
     assert plain.keys() == checkpointed.keys()
     for name, value in plain.items():
         torch.testing.assert_close(
@@ -162,17 +166,60 @@ def test_gradient_checkpointing_gives_the_same_gradients(preset):
         )
 
 
-def test_gradient_checkpointing_keeps_less():
-    def kept(checkpointed):
+@pytest.mark.parametrize(("mode", "share"), [("selective", 0.65), ("full", 0.4)])
+def test_gradient_checkpointing_keeps_less(mode, share):
+    def kept(mode):
         unet = small_unet("recurrent")
-        if checkpointed:
-            unet.enable_gradient_checkpointing()
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-            unet(*small_inputs(frames=4))
-        return sum(sizes)
+        unet.set_gradient_checkpointing(mode)
+        sample, timestep, text = small_inputs(frames=4)
+        with LiveBytes(unet.parameters()) as live:
+            before = live.current
+            loss = unet(sample, timestep, text).sample.mean()
+            return live.current - before, loss  # the loss holds what is kept
 
-    assert kept(True) < 0.5 * kept(False)
+    assert kept(mode)[0] < share * kept("none")[0]
+
+
+def test_gradient_checkpointing_modes_follow_each_other():
+    unet = small_unet("recurrent")
+    for mode in ("full", "selective", "none"):
+        unet.set_gradient_checkpointing(mode)
+        assert unet.is_gradient_checkpointing == (mode == "full")
+        blocks = [module for module in unet.modules() if isinstance(module, VideoTransformerBlock)]
+        assert blocks
+        assert all(block.recomputes == (mode == "selective") for block in blocks)
+    with pytest.raises(
+        ValueError, match="unknown gradient checkpointing 'selectiv', did you mean 'selective'"
+    ):
+        unet.set_gradient_checkpointing("selectiv")
+
+
+class Calls(TorchDispatchMode):
+    """Calls by operation."""
+
+    def __enter__(self):
+        self.counts = Counter()
+        super().__enter__()
+        return self.counts
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.name()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_attention_runs_once_under_selective_recomputation():
+    """The backward of a block finds what attention returned and does not call it again."""
+
+    def calls(mode):
+        unet = small_unet("recurrent")
+        unet.set_gradient_checkpointing(mode)
+        with Calls() as calls:
+            unet(*small_inputs(frames=4)).sample.mean().backward()
+        return calls["rcv::frame_attention"], calls["rcv::mingru_scan"]
+
+    once = calls("none")
+    assert calls("selective") == (once[0], 2 * once[1])
+    assert calls("full") == (2 * once[0], 2 * once[1])
 
 
 @pytest.mark.parametrize("preset", ["tune-a-video", "paper", "recurrent"])

@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from .tracing import call_kernel
+from rcv.planning.tracing import call_kernel
 
 
 class LiveBytes(TorchDispatchMode):

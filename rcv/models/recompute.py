@@ -1,0 +1,64 @@
+"""What the backward of a video UNet computes again instead of finding it kept."""
+
+import functools
+
+import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from rcv.config import nearest
+
+MODES = {
+    "none": "keeps what the backward reads, but for norms and feed-forward layers, which keep their input alone",
+    "selective": "keeps of a transformer block its input, what attention returned, and the feed-forward layer's input",
+    "full": "keeps the inputs of blocks, as diffusers' enable_gradient_checkpointing does",
+}
+"""Modes of gradient checkpointing, the fastest first."""
+
+# Attention is the one part of a block whose cost grows with the square of its tokens.
+_KEPT = frozenset({torch.ops.rcv.frame_attention.default, torch.ops.rcv.temporal_attention.default})
+
+
+def set_gradient_checkpointing(unet, mode):
+    """Let the training steps of a VideoUNet recompute as MODES says.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(
+            f"unknown gradient checkpointing {mode!r}{nearest(mode, MODES)} (known: {', '.join(MODES)})"
+        )
+    if mode == "full":
+        unet.enable_gradient_checkpointing()
+    else:
+        unet.disable_gradient_checkpointing()
+        recompute_in_blocks(unet, mode == "selective")
+
+
+def recompute_in_blocks(unet, recomputes):
+    """Let transformer blocks keep what attention returned alone, or all that their backward reads."""
+    for module in unet.modules():
+        if hasattr(module, "recomputes"):
+            module.recomputes = recomputes
+        if hasattr(module, "keeps_tokens"):  # whose keys and values the block computes again with the rest
+            module.keeps_tokens = not recomputes
+
+
+def keeping_attention(function, *args):
+    """Return ``function(*args)``; of it the backward finds `args` and what attention returned, nothing else.
+
+    Norms, projections and the recurrent state are computed again (selective activation recomputation, Korthikanti et
+    al. 2022), which takes a few percent of a training step. Nothing in `function` may draw random numbers.
+    """
+    return checkpoint(
+        function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_KEEPING_ATTENTION
+    )
+
+
+def _policy(ctx, operation, *args, **kwargs):
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_KEEPING_ATTENTION = functools.partial(create_selective_checkpoint_contexts, _policy)
