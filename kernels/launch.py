@@ -33,28 +33,30 @@ class Launch:
 
 
 class Recorder:
-    """The launches inside a `recording` block, and the capability that they are for."""
+    """The launches inside a `recording` block (None: not kept), and the capability that they are for."""
 
-    def __init__(self, capability):
+    def __init__(self, capability, keep):
         self.capability = capability
-        self.launches = []
+        self.launches = [] if keep else None
 
 
 @contextlib.contextmanager
-def recording(capability):
+def recording(capability, keep=True):
     """Record launches instead of making them: operations on meta tensors give what a device would run.
 
     Parameters
     ----------
     capability : tuple of two int
         Compute capability of the device to stand in for.
+    keep : bool
+        Whether launches are kept, and with them their tensors; for counting memory they are not.
 
     Yields
     ------
     Recorder
     """
     global _recorder
-    former, _recorder = _recorder, Recorder(capability)
+    former, _recorder = _recorder, Recorder(capability, keep)
     try:
         yield _recorder
     finally:
@@ -88,8 +90,9 @@ def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, **constants):
     # Said, since Triton's default changes with its version: a multiply and an add become one instruction.
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
     if _recorder is not None:
-        named = dict(zip(kernel.arg_names, arguments, strict=False))
-        _recorder.launches.append(Launch(kernel, grid, named, constants, options))
+        if _recorder.launches is not None:
+            named = dict(zip(kernel.arg_names, arguments, strict=False))
+            _recorder.launches.append(Launch(kernel, grid, named, constants, options))
         return
     with _device_of(arguments):
         kernel[grid](*arguments, **constants, **options)

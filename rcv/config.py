@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,20 @@ def nearest(name, known):
     """Return ', did you mean X?' for the member of `known` closest to `name`, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def parse_size(size):
+    """Return (height, width) of "320x512", "256" (both sides), a number or a pair; ValueError for anything else."""
+    if isinstance(size, int) or (isinstance(size, str) and re.fullmatch(r"\d+", size.strip())):
+        size = (int(size), int(size))
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[x×, ]\s*(\d+)\s*[)\]]?\s*", size)
+        if not match:
+            raise ValueError(f"{size!r} is no size; expected HEIGHTxWIDTH, such as 320x512")
+        size = (int(match[1]), int(match[2]))
+    if size is not None and any(isinstance(side, int) and side < 1 for side in size):
+        raise ValueError(f"sides must be at least 1 pixel, given {tuple(size)}")
+    return size
 
 
 def read_settings(path):

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from rcv.cli.bench import bench
 from rcv.cli.options import ConfigError, command
+from rcv.cli.plan import plan
 from rcv.cli.world import world
 from rcv.diffusion.config import GenerateConfig, InvertConfig
 from rcv.training.config import FinetuneConfig
@@ -85,6 +86,7 @@ def invert(config):
 app.command()(command(FinetuneConfig, finetune))
 app.command()(command(GenerateConfig, generate, arguments=("prompts",)))
 app.command()(command(InvertConfig, invert, arguments=("video",)))
+app.command()(plan)
 
 
 @app.command()

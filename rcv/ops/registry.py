@@ -93,11 +93,8 @@ class Backend:
             reasons.append(self.declines[op])
         elif op not in self.programs:
             reasons.append("this version of rcv holds no such kernel")
-        for module, distribution in self.requires.items():
-            if not _importable(module):
-                reasons.append(f"the package {distribution} is not installed")
-        if self.machine is not None:
-            reasons += importlib.import_module(self.machine).obstacles()
+        if _stand_in is None:
+            reasons += self._lacking()
         if limits.devices is not None and inputs.device not in limits.devices:
             reasons.append(f"inputs are on {inputs.device}, it runs on {_either(limits.devices)}")
             if "cuda" in limits.devices and not torch.cuda.is_available():
@@ -113,6 +110,15 @@ class Backend:
             reasons.append(f"the last dimension is {inputs.width}, it takes {limits.widest} at most")
         return reasons
 
+    def _lacking(self):
+        """What this machine or build lacks, as sentences."""
+        reasons = [
+            f"the package {distribution} is not installed"
+            for module, distribution in self.requires.items()
+            if not _importable(module)
+        ]
+        return reasons + list(importlib.import_module(self.machine).obstacles() if self.machine else ())
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -126,9 +132,12 @@ class Inputs:
     @staticmethod
     def of(tensor):
         """Return the Inputs that stand for this tensor, the first of an operation's."""
-        device = tensor.device
-        capability = _capability(device.index or 0) if device.type == "cuda" else None
-        return Inputs(device.type, capability, tensor.dtype, tensor.shape[-1] if tensor.ndim > 1 else None)
+        device, capability = tensor.device.type, None
+        if device == "cuda":
+            capability = _capability(tensor.device.index or 0)
+        elif device == "meta" and _stand_in is not None:
+            device, capability = "cuda", _stand_in
+        return Inputs(device, capability, tensor.dtype, tensor.shape[-1] if tensor.ndim > 1 else None)
 
 
 def _limits(products, elementwise, widest_head):
@@ -192,6 +201,7 @@ BACKENDS = {
 
 # A plain name, so that torch.compile can guard on it. Checked where it is used: importing never fails on RCV_BACKEND.
 _requested = os.environ.get("RCV_BACKEND") or AUTO
+_stand_in = None
 
 
 def requested():
@@ -225,6 +235,22 @@ def backend(name):
         yield
     finally:
         set_backend(former)
+
+
+@contextlib.contextmanager
+def standing_for(capability):
+    """Let meta tensors stand for a CUDA device of this compute capability, on a machine that lacks nothing.
+
+    For planning, which launches nothing.
+    """
+    global _stand_in
+    former, _stand_in = _stand_in, capability
+    program.cache_clear()
+    try:
+        yield
+    finally:
+        _stand_in = former
+        program.cache_clear()
 
 
 def why_not(op, inputs=None, backend=None):

@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
         self.current = self.peak = 0
         self._tracked = set()
         for tensor in alive:
-            self._count(tensor)
+            self.count(tensor)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -40,21 +40,30 @@ class LiveBytes(TorchDispatchMode):
         returned = call_kernel(func, args, kwargs, self) if ours else func(*args, **kwargs)
         for value in tree_iter(returned):
             if isinstance(value, torch.Tensor):
-                self._count(value)
+                self.count(value)
         return returned
 
-    def _count(self, tensor):
+    def count(self, tensor):
+        """Count a tensor's storage from now on, unless it counts already."""
         storage = tensor.untyped_storage()
         identity = storage._cdata
         if identity in self._tracked:
             return
         self._tracked.add(identity)
         size = storage.nbytes()
-        self.current += size
-        self.peak = max(self.peak, self.current)
+        self.allocated(identity, size)
         # PyTorch keeps a storage's Python object for as long as the storage itself lives
         weakref.finalize(storage, self._forget, identity, size).atexit = False
 
+    def allocated(self, identity, size):
+        """Take note of a new storage of `size` bytes; `identity` is its own until it is freed."""
+        self.current += size
+        self.peak = max(self.peak, self.current)
+
+    def freed(self, identity, size):
+        """Take note that a storage is gone."""
+        self.current -= size
+
     def _forget(self, identity, size):
         self._tracked.discard(identity)
-        self.current -= size
+        self.freed(identity, size)

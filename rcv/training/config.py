@@ -1,20 +1,21 @@
 """Settings of a finetuning run."""
 
 import math
-import re
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from rcv.config import Config, nearest
+from rcv.config import Config, nearest, parse_size
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 SCHEDULES = ("linear", "cosine", "constant")
 CROPS = ("random", "center")
 NOISES = ("independent", "shared", "autoregressive")
 NOISE_FORMS = ("variance_preserving", "paper")
+CHECKPOINTING = ("auto", "none", "selective", "full")
 NAMED = {
     "precision": PRECISIONS,
+    "gradient_checkpointing": CHECKPOINTING,
     "schedule": SCHEDULES,
     "crop": CROPS,
     "noise": NOISES,
@@ -80,7 +81,16 @@ class FinetuneConfig(Config):
         description="fp32, fp16 or bf16 for the frozen weights and the computation; trained weights stay in "
         "fp32. auto: fp32 on a CPU; on a GPU bf16 where it computes in it natively, else fp16.",
     )
-    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, slower.")
+    gradient_checkpointing: str = Field(
+        "auto",
+        description="What is recomputed instead of kept: none, selective (a little slower), full (a third slower, the "
+        "least memory). auto: the fastest that fits in --memory.",
+    )
+    memory: str = Field(
+        "auto",
+        description="Memory that the run is planned for before it starts: a card (v100, t4, ...) or an amount such as "
+        "12GiB. auto: the GPU's own, and no plan on a CPU. none: no plan.",
+    )
     noise: str = Field("independent", description="independent, shared or autoregressive noise over frames.")
     noise_alpha: float = Field(
         0.5, ge=0, le=1, description="How much the frames' noise has in common (0 to 1)."
@@ -109,16 +119,7 @@ class FinetuneConfig(Config):
     @field_validator("size", mode="before")
     @classmethod
     def _parse_size(cls, size):
-        if isinstance(size, int) or (isinstance(size, str) and re.fullmatch(r"\d+", size.strip())):
-            size = (int(size), int(size))
-        if isinstance(size, str):
-            match = re.fullmatch(r"\s*[(\[]?\s*(\d+)\s*[x×, ]\s*(\d+)\s*[)\]]?\s*", size)
-            if not match:
-                raise ValueError(f"{size!r} is no size; expected HEIGHTxWIDTH, such as 320x512")
-            size = (int(match[1]), int(match[2]))
-        if size is not None and any(isinstance(side, int) and side < 1 for side in size):
-            raise ValueError(f"sides must be at least 1 pixel, given {tuple(size)}")
-        return size
+        return parse_size(size)
 
     @field_validator(*NAMED)
     @classmethod
@@ -129,6 +130,20 @@ class FinetuneConfig(Config):
                 f"unknown {info.field_name} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
             )
         return name
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _was_a_switch(cls, mode):
+        return {True: "full", False: "none"}.get(mode, mode) if isinstance(mode, bool) else mode
+
+    @field_validator("memory")
+    @classmethod
+    def _known_memory(cls, memory):
+        from rcv.planning.budget import budget
+
+        if memory not in ("auto", "none"):
+            budget(memory)
+        return memory
 
     @field_validator("preset")
     @classmethod

@@ -9,7 +9,7 @@ from rcv.training.checkpoint import MANIFEST, list_checkpoints, load_checkpoint,
 
 NEUTRAL = (
     *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
-    *("gradient_checkpointing", "batch_size", "gradient_accumulation"),
+    *("gradient_checkpointing", "memory", "batch_size", "gradient_accumulation"),
     *("clips", "clip_count", "theme", "exclude_subject", "base"),
 )
 """Settings that may differ without a word: they do not change what is computed, or are compared by content instead."""

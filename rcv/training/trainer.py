@@ -46,8 +46,7 @@ class Trainer:
         pipeline.text_encoder.to("cpu")
         self.unet = pipeline.unet.train()
         self.unet.set_precision(self.dtype)
-        if settings.gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+        self.unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         self.model = accelerator.prepare(self.unet)
         self.trained = {name: weight for name, weight in self.unet.named_parameters() if weight.requires_grad}
         self.optimizer = torch.optim.AdamW(

@@ -1,5 +1,6 @@
 """Loading the kernels of csrc/ and launching them, through the CUDA driver on PyTorch's context and stream."""
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -11,6 +12,7 @@ import torch
 FOLDER = Path(__file__).parent.parent.parent / "csrc"
 NATIVE = {(7, 0): "sm_70", (7, 2): "sm_70", (7, 5): "sm_75"}
 NEWER = "compute_75"  # PTX, which the driver compiles for whatever the device is
+_planned = None
 
 
 class Tile(NamedTuple):
@@ -58,9 +60,21 @@ def target_of(capability):
     return NATIVE.get(tuple(capability), NEWER)
 
 
+@contextlib.contextmanager
+def planning(capability):
+    """Launch nothing: operations on meta tensors allocate what they would on a device of this compute capability."""
+    global _planned
+    former, _planned = _planned, capability
+    try:
+        yield
+    finally:
+        _planned = former
+
+
 def tile(kernel, tensor):
     """Return the Tile of a kernel on the device of a tensor."""
-    return _tiles(target_of(torch.cuda.get_device_capability(tensor.device)))[kernel]
+    capability = _planned or torch.cuda.get_device_capability(tensor.device)
+    return _tiles(target_of(capability))[kernel]
 
 
 class Loaded(NamedTuple):
@@ -118,6 +132,8 @@ def launch(kernel, blocks, parameters, tensors):
     tensors : sequence of (Tensor or None)
         Those whose addresses the parameters hold; the first decides on the device.
     """
+    if _planned is not None:
+        return
     from cuda.bindings import driver as cuda
 
     device = tensors[0].device

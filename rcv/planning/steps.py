@@ -1,0 +1,217 @@
+"""Traces of a training step and of generation on tensors without values."""
+
+import contextlib
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rcv.config import nearest
+from rcv.diffusion import decode_video, diffusion_loss, encode_video
+from rcv.kernels.launch import recording
+from rcv.models import Preset, VideoUNet, get_preset
+from rcv.models.recompute import MODES
+from rcv.ops import registry
+from rcv.ops.cuda_backend import driver
+from rcv.planning.fused_attention import FusedAttention
+from rcv.planning.models import ModelShape
+from rcv.planning.trace import Trace
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TEXT_TOKENS = 77
+CUBLAS_WORKSPACE = 4096 * 1024 * 2 + 16 * 1024 * 8
+"""PyTorch's default, ":4096:2:16:8"; on compute capability 9.0 it is 32 MiB."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is planned.
+
+    Attributes
+    ----------
+    model : ModelShape
+    preset : Preset or str
+    frames, height, width : int
+        Of a sample, in pixels.
+    batch : int
+        Samples (videos) at once.
+    precision : str
+        "fp32", "fp16" or "bf16".
+    checkpointing : str
+        Mode of gradient checkpointing, for training.
+    decode_chunk : int
+        Frames that the VAE decodes at once, for generation.
+    capability : tuple of two int, or None
+        Compute capability of the CUDA device; None for a CPU.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset, precision or mode, suggesting the nearest.
+    """
+
+    model: ModelShape
+    preset: Preset | str = "recurrent"
+    frames: int = 16
+    height: int = 512
+    width: int = 512
+    batch: int = 1
+    precision: str = "fp16"
+    checkpointing: str = "none"
+    decode_chunk: int = 8
+    capability: tuple | None = (7, 0)
+
+    def __post_init__(self):
+        object.__setattr__(self, "preset", get_preset(self.preset))
+        for name, known in (("precision", DTYPES), ("checkpointing", MODES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(
+                    f"unknown {name} {value!r}{nearest(value, known)} (known: {', '.join(known)})"
+                )
+
+    @property
+    def dtype(self):
+        """The precision's dtype."""
+        return DTYPES[self.precision]
+
+    @property
+    def latent_shape(self):
+        """[B,C,F,h,w]."""
+        factor = self.model.vae_factor
+        channels = self.model.unet.get("in_channels", 4)
+        return self.batch, channels, self.frames, self.height // factor, self.width // factor
+
+
+class TrainingStep:
+    """One optimizer step of `rcv finetune`, from the second on, when AdamW's moments exist.
+
+    Latents and text embeddings wait on the host, the text encoder as well. Made of what a setting says on the default
+    device; `run` also runs on real tensors.
+
+    Parameters
+    ----------
+    setting : Setting
+    unet : callable, optional
+        Makes another UNet, for comparisons, of the VideoUNet that `rcv finetune` would train.
+    """
+
+    def __init__(self, setting, unet=None):
+        self.setting = setting
+        model = _unet(setting).train()
+        model.set_gradient_checkpointing(setting.checkpointing)
+        self.model = model if unet is None else unet(model)
+        self.vae = setting.model.make_vae(setting.dtype)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        foreach = setting.capability is not None  # as PyTorch chooses by device
+        self.optimizer = torch.optim.AdamW(self.trained, foreach=foreach)
+        for p in self.trained:
+            p.grad = torch.zeros_like(p)
+        self._update()
+        self.moments = [
+            t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)
+        ]
+        self.noisy, self.noise = torch.randn(setting.latent_shape), torch.randn(setting.latent_shape)
+        self.text = torch.randn(setting.batch, TEXT_TOKENS, model.config.cross_attention_dim).to(
+            setting.dtype
+        )
+        self.timesteps = torch.zeros(setting.batch, dtype=torch.long)
+
+    def run(self, begin=lambda stage: None):
+        """Run it, calling ``begin`` with each stage: encode (a frame by the VAE), forward, backward, optimizer."""
+        begin("encode")
+        setting = self.setting
+        encode_video(self.vae, torch.randn(1, 1, 3, setting.height, setting.width), sample=False)
+        begin("forward")
+        prediction = self.model(self.noisy.to(setting.dtype), self.timesteps, self.text).sample
+        loss = diffusion_loss(prediction, self.noise)
+        del prediction
+        begin("backward")
+        loss.backward()
+        begin("optimizer")
+        self._update()
+
+    def _update(self):
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def trace_training(setting, unet=None):
+    """Return the Trace of a TrainingStep; its parameters."""
+    with _without_values(setting):
+        step = TrainingStep(setting, unet)
+        trace = Trace(workspaces=setting.capability is not None)
+        _hold_models(trace, setting, step.model, step.vae)
+        trace.hold(step.moments, "optimizer")
+        trace.hold([step.noisy, step.noise, step.text, step.timesteps], "inputs")
+        with trace.of(step.model):
+            step.run(trace.begin)
+    return trace
+
+
+def trace_generation(setting):
+    """Return the Trace of one denoising step with guidance, and of decoding.
+
+    Stages: denoise, decode.
+    """
+    with _without_values(setting), torch.no_grad():
+        model = _unet(setting).eval()
+        vae = setting.model.make_vae(setting.dtype)
+        latents = torch.randn(setting.latent_shape)
+        text = torch.randn(
+            2 * setting.batch, TEXT_TOKENS, model.config.cross_attention_dim, dtype=setting.dtype
+        )
+        trace = Trace(workspaces=setting.capability is not None)
+        _hold_models(trace, setting, model, vae)
+        trace.hold_bytes(
+            setting.model.parameters("text_encoder") * setting.dtype.itemsize, "text encoder and VAE"
+        )
+        trace.hold([latents, text], "inputs")
+        with trace.of(model):
+            trace.begin("denoise")
+            doubled = torch.cat([latents, latents]).to(setting.dtype)
+            prediction = model(doubled, torch.zeros((), dtype=torch.long), text).sample.float()
+            unconditional, conditional = prediction.chunk(2)
+            prediction = unconditional + 7.5 * (conditional - unconditional)
+            latents = latents + prediction  # a scheduler's step, at its least
+            del doubled, prediction, unconditional, conditional
+            trace.begin("decode")
+            decode_video(vae, latents, setting.decode_chunk).float()
+    return trace
+
+
+def _unet(setting):
+    return VideoUNet.from_config(dict(setting.model.unet), preset=setting.preset).set_precision(setting.dtype)
+
+
+def _hold_models(trace, setting, unet, vae):
+    trained = [p for p in unet.parameters() if p.requires_grad]
+    masters = {id(p) for p in trained}
+    trace.hold([p for p in unet.parameters() if id(p) not in masters], "frozen weights")
+    trace.hold(trained, "trained weights")
+    trace.hold(vae.parameters(), "text encoder and VAE")
+    if setting.capability is not None:
+        workspace = 32 << 20 if setting.capability[0] == 9 else CUBLAS_WORKSPACE
+        trace.hold_bytes(workspace, "workspaces")
+
+
+@contextlib.contextmanager
+def _without_values(setting):
+    """Tensors made inside have no values; they are a CPU's, or stand for those of a CUDA device.
+
+    Meta tensors stand for CUDA: fake ones of that device abort PyTorch's builds without it.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if setting.capability is None:
+            stack.enter_context(FakeTensorMode())
+        else:
+            stack.enter_context(torch.device("meta"))
+            stack.enter_context(registry.standing_for(setting.capability))
+            stack.enter_context(recording(setting.capability, keep=False))
+            stack.enter_context(driver.planning(setting.capability))
+            stack.enter_context(FusedAttention())
+        yield
