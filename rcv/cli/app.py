@@ -137,7 +137,7 @@ def main(arguments=None):
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app(arguments)
-    except (ConfigError, ValueError, OSError) as error:
+    except (ConfigError, ValueError, OSError, MemoryError) as error:
         Console(stderr=True).print(
             f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
         )

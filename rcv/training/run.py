@@ -14,6 +14,7 @@ from rcv.training.checkpoint import checkpoint_path, clear_leftovers, newest_che
 from rcv.training.disk import writing
 from rcv.training.lock import folder_lock
 from rcv.training.log import Evaluation, ProgressLine, Record, StepLog
+from rcv.training.memory import explained
 from rcv.training.resume import check_same_run, find_checkpoint
 from rcv.training.setup import EMBEDDED, load_base, open_clips, resolved
 from rcv.training.trainer import DivergedError, Trainer
@@ -59,6 +60,10 @@ def finetune(config, show_progress=True):
     ------
     ValueError
         The base is of another kind or lacks files; ClipsError for clips; the output holds a run that differs.
+    DoesNotFitError
+        The plan says that the run needs more memory than there is.
+    OutOfMemoryError
+        It ran out all the same. The newest checkpoint stands.
     DivergedError
         The loss became NaN or infinite. The newest checkpoint stands.
     OSError
@@ -95,7 +100,8 @@ def _finetune(config, accelerator, show_progress):
                 with writing(output / "config.yaml"):
                     settings.write_yaml(output / "config.yaml")
             done = None if checkpoint is None else checkpoint.step
-            losses, evaluations = _run(trainer, settings, accelerator, done, show_progress)
+            with explained(trainer.unet, settings, lambda: newest_checkpoint(output / "checkpoints")):
+                losses, evaluations = _run(trainer, settings, accelerator, done, show_progress)
             if main:
                 save_adapter(trainer.unet, output, **_description(settings, clips))
         accelerator.wait_for_everyone()

@@ -12,6 +12,7 @@ from rcv.training.clips import ClipFolder
 from rcv.training.config import EMBEDDED_LEARNING_RATE, LEARNING_RATE
 from rcv.training.disk import writing
 from rcv.training.draws import draw_seed
+from rcv.training.memory import planned
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EMBEDDED = "embedded"
@@ -43,7 +44,7 @@ def resolved(config, pipeline, device):
     Raises
     ------
     ValueError
-        A size that the VAE's factor does not divide.
+        A size that the VAE's factor does not divide; DoesNotFitError for what memory does not hold.
     """
     factor = pipeline.vae_scale_factor
     size = config.size or pipeline.size()
@@ -58,7 +59,7 @@ def resolved(config, pipeline, device):
         rate = EMBEDDED_LEARNING_RATE if config.base is None else LEARNING_RATE
     warmup = config.steps // 10 if config.warmup_steps is None else config.warmup_steps
     precision = _native_precision(device) if config.precision == "auto" else config.precision
-    return config.model_copy(
+    settings = config.model_copy(
         update={
             "output": config.output.expanduser(),
             "size": size,
@@ -68,6 +69,7 @@ def resolved(config, pipeline, device):
             "resume": "auto",
         }
     )
+    return planned(settings, pipeline, device)
 
 
 def _native_precision(device):
