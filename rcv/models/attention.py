@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
 from rcv.models.recurrence import CELLS
+from rcv.models.state import LayerState, causal_window_attention, kept, layer_state, no_memory
 from rcv.ops import FrameTable, frame_attention, registry, temporal_attention
 from rcv.ops.library import autocast_enabled
 
@@ -99,23 +100,34 @@ class TextAttention(VideoAttention):
 
 
 class TemporalAttention(VideoAttention):
-    """Self-attention of every token over its own frames."""
+    """Self-attention of every token over its own frames: all, or with a `window` that many up to the present one."""
+
+    window = None
 
     def forward(self, hidden_states):
         x = self._by_frame(hidden_states)
-        return self._out(temporal_attention(self._by_head(self.to_q(x)), *self._key_value(x)))
+        q = self._by_head(self.to_q(x))
+        if self.window is None:
+            return self._out(temporal_attention(q, *self._key_value(x)))
+        carried = layer_state(self.frames, self.block, x)
+        seen = x if carried is None else torch.cat((carried.recent, x), 1)
+        if self.frames.kept is not None:
+            self.frames.kept[self.block].recent = kept(seen[:, max(0, seen.shape[1] - self.window + 1) :])
+        if seen is x and x.shape[1] <= self.window:
+            return self._out(temporal_attention(q, *self._key_value(x), causal=True))
+        return self._out(causal_window_attention(q, *self._key_value(seen), self.window, self.scale))
 
 
 class FirstAttention(VideoAttention):
     """A block's first attention: to the first frame, and to the former frame or to memory tokens.
 
-    z, the normed input, is [B,F,N,C]. Frame 1 has no memory slot.
+    z, the normed input, is [B,F,N,C]. Frame 1 has no memory slot, unless a state is carried in from earlier frames.
     """
 
-    def inflate(self, preset, frames):
-        """Give a self-attention of the 2D UNet the preset's memory and the frame count it reads."""
+    def inflate(self, preset, frames, block):
+        """Give a self-attention of the 2D UNet the preset's memory, the frame count it reads and its block's name."""
         self.preset = preset
-        self.frames = frames
+        self.frames, self.block = frames, block
         self.memory = self.logit_bias = None
         if preset.logit_bias is not None:
             self.logit_bias = torch.nn.Parameter(torch.full((self.heads,), float(preset.logit_bias)))
@@ -131,30 +143,45 @@ class FirstAttention(VideoAttention):
         q = self._by_head(self.to_q(z))
         if self.preset.cell == "published":
             return self._out(self._published(q, z))
-        if self.memory is not None and self.preset.drive == "feedback":
-            return self._out(self._feedback(q, z))
-        return self._out(self._all_frames_at_once(q, z))
+        carried = layer_state(self.frames, self.block, z)
+        feeds_back = self.memory is not None and self.preset.drive == "feedback"
+        o, h = (self._feedback if feeds_back else self._all_frames_at_once)(q, z, carried)
+        if self.frames.kept is not None:
+            self.frames.kept[self.block] = LayerState(
+                first=kept(z[:, :1]) if carried is None else carried.first,
+                former=kept(z[:, -1:]) if len(self.preset.attends) > 1 else None,
+                h=None if self.memory is None else no_memory(z) if h is None else kept(h),
+                output=kept(o[:, -1:].flatten(-2)) if feeds_back else None,
+            )
+        return self._out(o)
 
-    def _all_frames_at_once(self, q, z):
+    def _all_frames_at_once(self, q, z, carried):
+        """The attention's output [B,F,N,H,D], and the state before the last frame (None where there is none)."""
         frames = z.shape[1]
-        if "former" in self.preset.attends:
-            return self._attend_tokens(q, None, z, FrameTable.first_former(frames))
-        first = self._key_value(z[:, :1])
-        if self.memory is None or frames == 1:
-            return frame_attention(q, [first], FrameTable.first(frames), scale=self.scale)
-        past = z[:, :-1]
-        h, _ = self.memory(past)
-        return self._attend_memory(q, first, h, past, FrameTable.first_memory(frames))
+        if "former" in self.preset.attends and carried is None:
+            return self._attend_tokens(q, None, z, FrameTable.first_former(frames)), None
+        first = self._key_value(z[:, :1] if carried is None else carried.first)
+        if len(self.preset.attends) == 1 or (frames == 1 and carried is None):
+            return frame_attention(q, [first], FrameTable.first(frames), scale=self.scale), None
+        past = z[:, :-1] if carried is None else torch.cat((carried.former, z[:, :-1]), 1)
+        table = FrameTable.first_memory(frames, carried is not None)
+        if self.memory is None:
+            return self._attend_tokens(q, first, past, table), None
+        h, last = self.memory(past, None if carried is None else carried.h)
+        return self._attend_memory(q, first, h, past, table), last
 
-    def _feedback(self, q, z):
-        """The state reads o_i, which needs the state: frame after frame."""
-        first = self._key_value(z[:, :1])
-        o = [frame_attention(q[:, :1], [first], _FIRST_ONE, scale=self.scale)]
-        state = None
-        for q_i, former in zip(q[:, 1:].split(1, 1), z[:, :-1].split(1, 1), strict=True):
+    def _feedback(self, q, z, carried):
+        """The same where the state reads o_i, which needs the state: frame after frame."""
+        first = self._key_value(z[:, :1] if carried is None else carried.first)
+        q, past = ([t[:, i : i + 1] for i in range(t.shape[1])] for t in (q, z[:, :-1]))
+        if carried is None:
+            o, state = [frame_attention(q.pop(0), [first], _FIRST_ONE, scale=self.scale)], None
+        else:
+            o, state, past = [self._by_head(carried.output)], carried.h, [carried.former, *past]
+        for q_i, former in zip(q, past, strict=True):
             h, state = self.memory(o[-1].flatten(-2), state)
             o.append(self._attend_memory(q_i, first, h, former, _MEMORY_ONE))
-        return torch.cat(o, 1)
+        return torch.cat(o if carried is None else o[1:], 1), state
 
     def _attend_memory(self, q, first, h, former, table):
         """Attend to the first frame and to the memory tokens of states h; `former` holds z of the same frames."""

@@ -18,10 +18,10 @@ class VideoTransformerBlock(BasicTransformerBlock):
 
     recomputes = False
 
-    def inflate(self, preset, frames):
+    def inflate(self, preset, frames, name):
         """Extend a 2D block in place; the temporal attention starts as the identity (a zero `to_out`)."""
         self.attn1.__class__ = FirstAttention
-        self.attn1.inflate(preset, frames)
+        self.attn1.inflate(preset, frames, name)
         self.attn2.__class__ = TextAttention
         self.attn2.frames = frames
         self.ff.__class__ = NormedFeedForward
@@ -37,7 +37,8 @@ class VideoTransformerBlock(BasicTransformerBlock):
                 bias=self.attention_bias,
                 upcast_attention=self.attn1.upcast_attention,
             )
-            self.attn_temp.frames = frames
+            self.attn_temp.frames, self.attn_temp.block = frames, name
+            self.attn_temp.window = preset.temporal_window
             nn.init.zeros_(self.attn_temp.to_out[0].weight)
             nn.init.zeros_(self.attn_temp.to_out[0].bias)
 
@@ -65,16 +66,20 @@ class VideoTransformerBlock(BasicTransformerBlock):
 def inflate(unet, preset, frames):
     """Turn the modules of a UNet2DConditionModel into those of `preset`, sharing the FrameCount `frames`.
 
+    Returns the names of its transformer blocks.
+
     Raises
     ------
     ValueError
         For a UNet that is not Stable Diffusion 1.x or 2.x in kind (SDXL, upscalers, GLIGEN, DeepFloyd).
     """
     refuse_other_kinds(unet)
-    for module in list(unet.modules()):
+    blocks = []
+    for name, module in list(unet.named_modules()):
         if isinstance(module, BasicTransformerBlock):
             module.__class__ = VideoTransformerBlock
-            module.inflate(preset, frames)
+            module.inflate(preset, frames, name)
+            blocks.append(name)
         elif isinstance(module, ResnetBlock2D):
             _activate(module.norm1, preset, frames)
             _activate(module.norm2, preset, frames)
@@ -87,11 +92,10 @@ def inflate(unet, preset, frames):
             module.__class__ = CastLinear
         elif type(module) is nn.Conv2d:
             module.__class__ = FrozenConv2d
+    return tuple(blocks)
 
 
 def _activate(norm, preset, frames):
     """Let a norm apply the SiLU that follows it."""
-    norm.__class__ = GroupNormSiLU
-    if preset.group_norm == "joint":
-        norm.__class__ = JointGroupNormSiLU
-        norm.frames = frames
+    norm.__class__ = JointGroupNormSiLU if preset.group_norm == "joint" else GroupNormSiLU
+    norm.frames = frames

@@ -1,42 +1,10 @@
-"""Parts of the video UNet that belong to no one subject: the frame count of a call, cast and frozen layers."""
-
-from contextlib import contextmanager
+"""Parts of the video UNet that belong to no one subject: cast and frozen layers."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from rcv.ops.library import autocast_enabled
-
-
-class FrameCount:
-    """The number of frames of the call in progress, shared by all modules of one UNet.
-
-    Frames are folded into the batch, so that a tensor no longer tells how many there are. The count belongs to a call,
-    not to the model: recomputation during the backward must see the count of its own forward (`pinned`).
-    """
-
-    def __init__(self):
-        self.value = 1
-
-    @contextmanager
-    def pinned(self, frames):
-        """Let every module see `frames` inside the `with` block."""
-        before, self.value = self.value, frames
-        try:
-            yield
-        finally:
-            self.value = before
-
-    def pinning(self, function):
-        """Return `function` as one that sees the present count whenever it is called."""
-        frames = self.value
-
-        def call(*args):
-            with self.pinned(frames):
-                return function(*args)
-
-        return call
 
 
 class CastLinear(nn.Linear):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rcv.models.layers import FrameCount
+from rcv.models.state import FrameCount
 from rcv.ops.library import autocast_enabled
 
 

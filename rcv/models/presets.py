@@ -1,4 +1,4 @@
-"""The five programs that rcv can run, each as one dataclass: what frames attend to, what they remember, what trains.
+"""The programs that rcv can run, each as one dataclass: what frames attend to, what they remember, what trains.
 
 A preset is all that tells one video UNet from another. Its fields by formula, with z the normed hidden
 state, h the recurrent state and m the memory tokens of frame i:
@@ -43,6 +43,9 @@ class Preset:
         "joint": statistics of ResNet norms and of the last norm over all frames, as Tune-A-Video; or "per_frame".
     temporal_attention : bool
         Whether blocks end in a self-attention over frames (`norm_temp`, `attn_temp`).
+    temporal_window : int or None
+        That self-attention sees the present frame and so many less one before it. None: all frames of the call, later
+        ones too, as in Tune-A-Video.
     trained : tuple of str
         Module or parameter paths inside a transformer block; everything else is frozen.
     """
@@ -56,6 +59,7 @@ class Preset:
     logit_bias: float | None = None
     group_norm: str = "per_frame"
     temporal_attention: bool = True
+    temporal_window: int | None = None
     trained: tuple[str, ...] = (*BASELINE_TRAINED, "attn1.memory", "attn1.logit_bias")
 
     def __post_init__(self):
@@ -83,6 +87,27 @@ class Preset:
         if self.logit_bias is not None and (self.cell in (None, "published") or self.base != "none"):
             raise ValueError(f"preset {self.name!r}: logit_bias needs a memory with base='none'; zero memory tokens of "
                              "base 'former' are the former frame's own and stay unbiased")  # fmt: skip
+        window = self.temporal_window
+        if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+            raise ValueError(
+                f"preset {self.name!r}: temporal_window is {window!r}, expected a number of frames, 1 or more"
+            )
+        if window is not None and not self.temporal_attention:
+            raise ValueError(f"preset {self.name!r}: temporal_window needs temporal_attention")
+
+    def why_not_carried(self):
+        """Return what keeps a clip in windows, with the state carried, from being the clip in one pass: sentences.
+
+        An empty list for a preset whose frames depend on the frames before them alone.
+        """
+        reasons = []
+        if self.cell == "published":
+            reasons.append("its program overwrites the first frame with that frame's attention output")
+        if self.group_norm == "joint":
+            reasons.append("its joint GroupNorms take their statistics over all frames of a clip")
+        if self.temporal_attention and self.temporal_window is None:
+            reasons.append("its temporal attention reads later frames too (temporal_window is None)")
+        return reasons
 
     def trains(self, name):
         """Return whether the parameter or module path `name` belongs to the trained set."""
@@ -114,6 +139,8 @@ PRESETS = {
             group_norm="joint",
         ),
         Preset(name="recurrent", cell="mingru", base="former"),
+        # `recurrent` for long clips: every frame depends on those before it alone, so that windows carry its state
+        Preset(name="streaming", cell="mingru", base="former", temporal_window=16),
         Preset(  # the attention of LAMP and Text2Video-Zero
             name="first-frame",
             attends=("first",),

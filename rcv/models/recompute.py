@@ -46,6 +46,19 @@ def recompute_in_blocks(unet, recomputes):
             module.keeps_tokens = not recomputes
 
 
+def pinning_checkpoint(frames, function=None):
+    """Return what diffusers' blocks call to be checkpointed: each module sees the FrameCount of its own forward.
+
+    Parameters
+    ----------
+    frames : FrameCount
+    function : callable, optional
+        In place of PyTorch's checkpoint.
+    """
+    function = function or functools.partial(checkpoint, use_reentrant=False)
+    return lambda module, *args: function(frames.pinning(module), *args)
+
+
 def keeping_attention(function, *args):
     """Return ``function(*args)``; of it the backward finds `args` and what attention returned, nothing else.
 

@@ -1,18 +1,15 @@
 """VideoUNet: diffusers' UNet2DConditionModel with frames folded into its batch."""
 
-import functools
 import inspect
 
 import torch
-import torch.utils.checkpoint
 from diffusers import ModelMixin, UNet2DConditionModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from rcv.models.blocks import inflate
-from rcv.models.layers import FrameCount
 from rcv.models.presets import get_preset
-from rcv.models.recompute import recompute_in_blocks, set_gradient_checkpointing
+from rcv.models.recompute import pinning_checkpoint, recompute_in_blocks, set_gradient_checkpointing
 from rcv.models.sources import blocks_2d, load_unet_2d, misfit
+from rcv.models.state import CarriedState, FrameCount, VideoUNetOutput, check_carries, check_state
 
 __all__ = ["ModelMixin", "VideoUNet"]  # pipelines look for the name ModelMixin beside the model's class
 
@@ -44,7 +41,7 @@ class VideoUNet(UNet2DConditionModel):
     def _inflate(self, preset):
         self.preset = preset
         self.frames = FrameCount()
-        inflate(self, preset, self.frames)
+        self._blocks = inflate(self, preset, self.frames)
         self.register_to_config(preset={**vars(preset)})
         self._own_names = frozenset(name for name, _ in self.named_parameters())
         self.freeze_untrained()
@@ -108,7 +105,8 @@ class VideoUNet(UNet2DConditionModel):
         return loaded
 
     def forward(self, sample, timestep, encoder_hidden_states, *, class_labels=None, timestep_cond=None,
-                cross_attention_kwargs=None, return_dict=True, **unsupported):  # fmt: skip
+                cross_attention_kwargs=None, return_dict=True, state=None, return_state=False,
+                **unsupported):  # fmt: skip
         """Predict for noisy latents.
 
         Parameters
@@ -122,11 +120,22 @@ class VideoUNet(UNet2DConditionModel):
             As in the 2D UNet, one a video.
         cross_attention_kwargs : dict, optional
             Only {"scale": ...} of LoRA adapters has an effect.
+        state : CarriedState, optional
+            What the call for the frames before these returned: a clip in windows then gives what one call for all of
+            its frames gives. No gradient goes back into it.
+        return_state : bool
+            Whether to return the state for the frames after these.
 
         Returns
         -------
-        UNet2DConditionOutput, or a tuple of its field
-            `sample` [B,C,F,H,W].
+        VideoUNetOutput, or a tuple of its fields
+            `sample` [B,C,F,H,W]; `state` if `return_state`.
+
+        Raises
+        ------
+        ValueError
+            For arguments that do not fit; for a state of another batch, size, model or device; for a preset whose
+            frames depend on later ones, which no state can stand for.
         """
         for name, value in unsupported.items():
             if value is not None:
@@ -147,7 +156,13 @@ class VideoUNet(UNet2DConditionModel):
                 )
             timestep = timestep.expand(batch).repeat_interleave(frames)
         per_video = {"class_labels": class_labels, "timestep_cond": timestep_cond}
-        with self.frames.pinned(frames):
+        if return_state or state is not None:
+            check_carries(self.preset)
+        if state is not None:
+            check_state(state, self._blocks, batch, sample.device)
+        before = state or CarriedState({}, 0)
+        kept = {} if return_state else None
+        with self.frames.pinned(frames, before.layers, kept):
             (folded,) = super().forward(
                 sample.transpose(1, 2).reshape(batch * frames, channels, height, width).to(self.dtype),
                 timestep,
@@ -157,17 +172,15 @@ class VideoUNet(UNet2DConditionModel):
                 **{k: None if v is None else v.repeat_interleave(frames, 0) for k, v in per_video.items()},
             )
         output = folded.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
-        return UNet2DConditionOutput(sample=output) if return_dict else (output,)
+        after = CarriedState(kept, before.frames + frames) if return_state else None
+        if return_dict:
+            return VideoUNetOutput(sample=output, state=after)
+        return (output, after) if return_state else (output,)
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func=None):
-        """Recompute blocks in the backward, each with the frame count of its own forward."""
-        checkpoint = gradient_checkpointing_func or functools.partial(
-            torch.utils.checkpoint.checkpoint, use_reentrant=False
-        )
+        """Recompute blocks in the backward, each with the frame count and state of its own forward."""
         recompute_in_blocks(self, False)
-        super().enable_gradient_checkpointing(
-            lambda module, *args: checkpoint(self.frames.pinning(module), *args)
-        )
+        super().enable_gradient_checkpointing(pinning_checkpoint(self.frames, gradient_checkpointing_func))
 
     def set_gradient_checkpointing(self, mode):
         """Recompute in the backward by one of `rcv.models.recompute.MODES`; ValueError for another."""

@@ -13,6 +13,7 @@ TORCH = "2.13"
 PINS = {
     # preset: calls, FLOPs, bytes copied, bytes kept for the backward; 5 frames of 8x8 of tests' small UNet, float32
     "recurrent": (969, 147_401_728, 875_324, 1_691_968),
+    "streaming": (993, 147_401_728, 875_324, 1_691_968),
     "paper": (1631, 154_512_384, 948_444, 1_575_424),
     "tune-a-video": (1426, 146_140_160, 876_604, 1_432_000),
     "published": (2229, 165_129_216, 1_552_444, 2_077_120),

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rcv.models.layers import FrameCount, FrozenConv2d
+from rcv.models.layers import FrozenConv2d
 from rcv.models.norms import GroupNormSiLU, JointGroupNormSiLU
+from rcv.models.state import FrameCount
 
 FRAMES = 4
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from rcv.models import VideoUNet
 from rcv.models.attention import FirstAttention, TemporalAttention
-from rcv.models.layers import FrameCount
 from rcv.models.presets import get_preset
+from rcv.models.state import FrameCount
 from tests import parity
 from tests.models.small import randomise, small_inputs, small_unet
 
@@ -121,7 +121,7 @@ def first_attention(preset, width=12, heads=2, frames=5, seed=0):
     count = FrameCount()
     count.value = frames
     attn = FirstAttention(query_dim=width, heads=heads, dim_head=width // heads)
-    attn.inflate(get_preset(preset), count)
+    attn.inflate(get_preset(preset), count, "block")
     return attn
 
 

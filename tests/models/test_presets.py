@@ -8,13 +8,21 @@ import pytest
 from rcv.models import PRESETS, Preset, get_preset
 
 
-def test_the_five_presets():
-    assert list(PRESETS) == ["tune-a-video", "published", "paper", "recurrent", "first-frame"]
+def test_the_presets():
+    assert list(PRESETS) == [
+        "tune-a-video",
+        "published",
+        "paper",
+        "recurrent",
+        "streaming",
+        "first-frame",
+    ]
     assert {name: p.group_norm for name, p in PRESETS.items()} == {
         "tune-a-video": "joint",
         "published": "joint",
         "paper": "joint",
         "recurrent": "per_frame",
+        "streaming": "per_frame",
         "first-frame": "per_frame",
     }
     paper = get_preset("paper")
@@ -23,6 +31,7 @@ def test_the_five_presets():
     )  # fmt: skip
     recurrent = get_preset("recurrent")
     assert (recurrent.attends, recurrent.drive, recurrent.base) == (("first", "memory"), "input", "former")
+    assert dataclasses.replace(recurrent, name="streaming", temporal_window=16) == get_preset("streaming")
     assert not get_preset("first-frame").temporal_attention
 
 
@@ -54,6 +63,14 @@ def test_unknown_field_suggests_the_nearest():
         ({"cell": "rnn", "base": "former", "logit_bias": -4.0}, "logit_bias needs a memory with base='none'"),
         ({"cell": "rnn", "group_norm": "all"}, "group_norm is 'all'"),
         ({"cell": "rnn", "drive": "both"}, "drive is 'both'"),
+        (
+            {"cell": "rnn", "temporal_window": 0},
+            "temporal_window is 0, expected a number of frames, 1 or more",
+        ),
+        (
+            {"cell": "rnn", "temporal_window": 4, "temporal_attention": False},
+            "temporal_window needs temporal_attention",
+        ),
     ],
 )
 def test_meaningless_combinations_are_refused(fields, message):
