@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import av
@@ -314,6 +315,41 @@ def test_accepted_forms_of_frames(flat):
         frames_as_uint8(flat.astype(np.int64))
     with pytest.raises(ValueError, match="NaN"):
         frames_as_uint8(np.full((1, 2, 2, 3), np.nan))
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4", "clip.gif", "sheet.png", "folder"])
+def test_an_iterator_of_frames_writes_the_same(tmp_path, flat, name):
+    write_video(tmp_path / "held" / name, flat, scale=2)
+    write_video(tmp_path / "streamed" / name, iter(flat), scale=2)
+    held, streamed = (read_video(tmp_path / kind / name).frames for kind in ("held", "streamed"))
+    assert np.array_equal(held, streamed)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "folder"])
+def test_an_iterator_is_asked_for_a_frame_when_the_one_before_is_written(tmp_path, flat, monkeypatch, name):
+    alive, most = set(), []
+
+    def frames():
+        for number in range(20):
+            picture = flat[number % 7].copy()
+            alive.add(number)
+            weakref.finalize(picture, alive.discard, number)
+            most.append(len(alive))
+            yield picture
+
+    write_video(tmp_path / name, frames())
+    assert len(most) == 20 and max(most) <= 3
+
+
+def test_frames_of_an_iterator_that_do_not_fit(tmp_path, flat):
+    for frames, message in (
+        ([flat[0], flat[0, 1:]], r"frame 1 is uint8 \[32, 47, 3\], .*, \[33, 47, 3\] as the first"),
+        ([flat[0] / 255.0], r"frame 0 is float64 \[33, 47, 3\], expected uint8 \[H,W,3\]"),
+        ([], "the iterator of frames gave none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_video(tmp_path / "clip.mp4", iter(frames))
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_arguments_of_write(tmp_path, flat):

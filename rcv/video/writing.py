@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,7 @@ LIMITED_RANGE = 1
 
 def write_video(
     path: str | Path,
-    frames: np.ndarray | Sequence,
+    frames: np.ndarray | Sequence | Iterator[np.ndarray],
     fps: float = 8.0,
     *,
     lossless: bool = False,
@@ -41,7 +42,8 @@ def write_video(
         sheet) or no suffix: a folder of `frame_00000.png`, ... Missing parent folders are made.
     frames
         One video: uint8 [F,H,W,3], floats [F,H,W,3] in [0,1], a torch tensor [F,3,H,W] in [0,1] (a
-        pipeline's "pt" output), or a list of PIL images.
+        pipeline's "pt" output), or a list of PIL images. An iterator of frames, uint8 [H,W,3], is written as they come:
+        a container or a folder never holds more than one; a GIF, whose palette is for all, and a sheet hold them all.
     fps
         Frames a second. A GIF rounds each frame's time to 1/100 s without drift.
     lossless
@@ -65,7 +67,6 @@ def write_video(
         The file cannot be written (full disk, no permission); names it, and leaves what stood there before.
     """
     path = check_target(path)
-    pictures = frames_as_uint8(frames)
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number, got {fps}")
     if scale < 1 or scale != int(scale):
@@ -73,7 +74,11 @@ def write_video(
     suffix = path.suffix.lower()
     if lossless and suffix != ".mkv":
         raise ValueError(f"lossless=True writes FFV1 into .mkv; got {path.name}")
-    pictures = pictures.repeat(scale, 1).repeat(scale, 2) if scale > 1 else pictures
+    if isinstance(frames, Iterator) and suffix not in (".gif", ".png"):
+        pictures = _checked_pictures(frames, scale)
+    else:
+        pictures = frames_as_uint8(list(frames) if isinstance(frames, Iterator) else frames)
+        pictures = pictures.repeat(scale, 1).repeat(scale, 2) if scale > 1 else pictures
     if suffix == "":
         _write_folder(path, pictures)
         return path
@@ -142,6 +147,21 @@ def frames_as_uint8(frames: np.ndarray | Sequence) -> np.ndarray:
     return np.rint(frames.clip(0, 1) * 255).astype(np.uint8)
 
 
+def _checked_pictures(frames: Iterator[np.ndarray], scale: int) -> Iterator[np.ndarray]:
+    """The frames of an iterator, enlarged, each checked to be uint8 [H,W,3] and as large as the first."""
+    shape = None
+    for number, picture in enumerate(frames):
+        shape = shape or picture.shape
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.shape != shape:
+            raise ValueError(
+                f"frame {number} is {picture.dtype} {list(picture.shape)}, expected uint8 [H,W,3]"
+                + (f", {list(shape)} as the first" if number else "")
+            )
+        yield picture.repeat(scale, 0).repeat(scale, 1)
+    if shape is None:
+        raise ValueError("the iterator of frames gave none; expected at least one")
+
+
 def sheet(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Frames uint8 [F,H,W,3] side by side, row after row, on white: uint8 [rows*H, columns*W, 3]."""
     count, height, width, _ = frames.shape
@@ -180,25 +200,28 @@ def _umask() -> int:
     return mask
 
 
-def _encode(part: Path, frames: np.ndarray, fps: float, container_format: str, lossless: bool) -> None:
+def _encode(
+    part: Path, frames: Iterable[np.ndarray], fps: float, container_format: str, lossless: bool
+) -> None:
     rate = Fraction(fps).limit_denominator(1001)
     if lossless:
         codec, pixels, options = "ffv1", "bgr0", {}
     else:
         codec, options = _lossy_codec(container_format)
         pixels = "yuv420p"
-        height, width = frames.shape[1:3]
-        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frames = (np.pad(f, ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0)), mode="edge") for f in frames)
+    frames = iter(frames)
+    first = next(frames)
     # through a Python file, whose errors PyAV passes on; FFmpeg's own file layer may drop one at the end
     with open(part, "wb") as file, av.open(file, "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = pixels
         if not lossless:
             context = stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED_RANGE
-        for picture in frames:
+        for picture in itertools.chain([first], frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             if not lossless:
                 frame = frame.reformat(format=pixels, dst_colorspace=BT709, dst_color_range=LIMITED_RANGE)
@@ -260,7 +283,7 @@ def _reduced_colours(frames: np.ndarray) -> tuple[np.ndarray, Iterator[np.ndarra
     return np.asarray(palette.getpalette("RGB"), np.uint8).reshape(-1, 3), indexed
 
 
-def _write_folder(path: Path, frames: np.ndarray) -> None:
+def _write_folder(path: Path, frames: Iterable[np.ndarray]) -> None:
     """frame_00000.png, ... in a folder made aside, which then takes the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
