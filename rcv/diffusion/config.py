@@ -21,6 +21,10 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 EMBEDDED = "embedded"
 """What the adapters of the embedded model name as their base."""
 
+WINDOW_MODES = ("carry", "blend")
+WINDOW = 16
+"""Frames of a window that nobody chose."""
+
 GUIDANCE = 7.5
 EMBEDDED_GUIDANCE = 3.0
 """The embedded model has learnt from its captions alone: more of it saturates."""
@@ -125,6 +129,32 @@ class GenerateConfig(ModelConfig):
         None,
         description="variance_preserving, or paper for its formulas; as the adapter, else the first, if left out.",
     )
+    noise_beyond: str = Field(
+        "fresh",
+        description="Noise behind the first window of a long video: fresh, or shuffled (the first window's over and "
+        "over, in another order, as FreeNoise).",
+    )
+    window: int | None = Field(
+        None,
+        ge=1,
+        description="Frames that the UNet sees at once, which its memory goes by: a longer video is made window by "
+        "window. As many as the adapter was trained on at once, but 16 at least, if left out.",
+    )
+    window_mode: str | None = Field(
+        None,
+        description="carry: windows hand on their state, as exact as a single pass (for presets whose frames depend "
+        "on earlier ones alone); blend: they overlap and are averaged. carry where the preset can, if left out.",
+    )
+    window_overlap: int | None = Field(
+        None, ge=0, description="Frames that blended windows share; a quarter of a window if left out."
+    )
+    hold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How far the colour statistics of later frames are pulled towards the first frame's (0 to 1), "
+        "against drift.",
+    )
     latents: Path | None = Field(
         None, description="Initial latents that `rcv invert` wrote (guided generation)."
     )
@@ -142,19 +172,40 @@ class GenerateConfig(ModelConfig):
         self.noise_config()
         return self
 
+    @model_validator(mode="after")
+    def _windows_fit(self):
+        if self.window_mode is not None and self.window_mode not in WINDOW_MODES:
+            raise ValueError(
+                f"unknown window_mode {self.window_mode!r}{nearest(self.window_mode, WINDOW_MODES)} "
+                f"(known: {', '.join(WINDOW_MODES)})"
+            )
+        if None not in (self.window, self.frames) and self.window > self.frames:
+            raise ValueError(
+                f"window is {self.window}, more than the {self.frames} frames of a video; leave window out"
+            )
+        return self
+
     def noise_config(self):
         """Return the NoiseConfig of these settings; ValueError for an unknown strategy or form."""
         from rcv.diffusion.noise import NoiseConfig
 
-        given = {"strategy": self.noise, "alpha": self.noise_alpha, "form": self.noise_form}
+        given = {
+            "strategy": self.noise,
+            "alpha": self.noise_alpha,
+            "form": self.noise_form,
+            "beyond": self.noise_beyond,
+        }
         return NoiseConfig(**{name: value for name, value in given.items() if value is not None})
 
     def _left_open(self, trained):
+        at_once = trained.get("window") or trained.get("frames")
         if self.latents is not None:  # they have a size and a frame count
             trained = {name: value for name, value in trained.items() if name not in ("size", "frames")}
         said = super()._left_open(trained)
         if self.frames is None and "frames" in trained:
             said["frames"] = trained["frames"]
+        if self.window is None and at_once is not None:
+            said["window"] = max(at_once, WINDOW)
         noise = trained.get("noise", {})
         if self.noise in (None, noise.get("strategy")):
             own = {

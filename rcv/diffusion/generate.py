@@ -14,12 +14,14 @@ from rcv.diffusion.config import (
     GUIDANCE,
     PRECISIONS,
     SCHEDULERS,
+    WINDOW,
     GenerateConfig,
     InvertConfig,
 )
 from rcv.diffusion.inversion import ddim_invert
 from rcv.diffusion.latents import encode_video
 from rcv.diffusion.pipeline import VideoPipeline
+from rcv.diffusion.windows import Windows
 from rcv.video import check_target, read_video, replacing, write_video
 from rcv.video.fitting import fit
 
@@ -65,6 +67,7 @@ def generate(config, progress=None):
         picture = pixels(first_frame, (config.height, config.width))
         first_frame = encode_video(pipeline.vae, picture, generator=generator)[:, :, 0]
 
+    windows = _windows(config, pipeline.unet.preset)
     size = config.batch_size
     batches = [range(k, min(k + size, len(prompts))) for k in range(0, len(prompts), size)]
     for number, batch in enumerate(batches):
@@ -75,7 +78,7 @@ def generate(config, progress=None):
                 progress(round(config.steps * done), config.steps * len(batches))
             return {}
 
-        videos = pipeline(
+        videos = pipeline(  # latents: a video is decoded while it is written
             [prompts[k] for k in batch],
             negative_prompt=config.negative_prompt,
             num_frames=config.frames,
@@ -88,12 +91,14 @@ def generate(config, progress=None):
             noise=config.noise_config(),
             latents=None if latents is None else latents.expand(len(batch), *latents.shape[1:]),
             first_frame_latents=first_frame,
-            decode_chunk_size=config.decode_chunk_size,
-            output_type="np",
+            windows=windows,
+            hold=config.hold,
+            output_type="latent",
             callback_on_step_end=on_step_end,
         ).frames
         for k, video in zip(batch, videos, strict=True):
-            write_video(outputs[k], video, fps=config.fps, scale=config.scale)
+            frames = pipeline.iter_frames(video, config.decode_chunk_size)
+            write_video(outputs[k], frames, fps=config.fps, scale=config.scale)
     write_settings(config)
     return outputs
 
@@ -184,9 +189,18 @@ def _resolved(config, pipeline, latents=None):
     if isinstance(config, GenerateConfig):
         if config.guidance_scale is None:
             update["guidance_scale"] = EMBEDDED_GUIDANCE if config.base is None else GUIDANCE
+        window = config.window or WINDOW
+        update["window"] = window if window < update["frames"] else None
         noise = config.noise_config()
         update.update(noise=noise.strategy, noise_alpha=noise.alpha, noise_form=noise.form)
     return config.model_copy(update=update)
+
+
+def _windows(config, preset):
+    """Return the Windows of resolved settings; None where all frames are denoised at once."""
+    if config.window is None:
+        return None
+    return Windows.for_preset(preset, config.window, config.window_mode, config.window_overlap)
 
 
 def pixels(frames, size):

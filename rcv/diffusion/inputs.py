@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from rcv.models.state import check_carries
+
 from .noise import NoiseConfig
+from .windows import Windows
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -31,6 +34,8 @@ def check_inputs(
     prompt_embeds,
     negative_prompt_embeds,
     guided,
+    windows,
+    hold,
     output_type,
     decode_chunk_size,
     tensor_inputs,
@@ -59,6 +64,9 @@ def check_inputs(
             f"noise is {noise!r}, expected a NoiseConfig, such as NoiseConfig('shared', alpha=0.2)"
         )
     shape = _latent_shape(pipe, prompts * num_videos_per_prompt, num_frames, height, width, latents)
+    _check_windows(pipe, windows, shape[2])
+    if not 0 <= hold <= 1:
+        raise ValueError(f"hold is {hold}, expected a number from 0 to 1")
     if isinstance(generator, list) and len(generator) != shape[0]:
         raise ValueError(
             f"generator is a list of {len(generator)}, expected one for each of the {shape[0]} videos"
@@ -72,6 +80,20 @@ def check_inputs(
                 "the scaled VAE latents of one frame for each video"
             )
     return shape
+
+
+def _check_windows(pipe, windows, frames: int) -> None:
+    if windows is None:
+        return
+    if not isinstance(windows, Windows):
+        raise ValueError(f"windows is {windows!r}, expected Windows, such as Windows(16, 'blend')")
+    if windows.length > frames:
+        raise ValueError(
+            f"windows: a window has {windows.length} frames, but the video {frames}; leave windows out for all frames "
+            "at once"
+        )
+    if windows.mode == "carry" and windows.length < frames:
+        check_carries(pipe.unet.preset, "mode 'blend' does without a state")
 
 
 def _check_counts(**counts: Any) -> None:

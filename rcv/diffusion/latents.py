@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -54,16 +56,17 @@ def encode_video(
 
 def decode_video(vae, latents: torch.Tensor, chunk_size: int = 8) -> torch.Tensor:
     """Videos [B,F,3,H,W], nominally in [-1,1] (not clipped), of scaled latents [B,C,F,h,w], in the VAE's dtype."""
+    return torch.cat(list(iter_decoded(vae, latents, chunk_size))).unflatten(0, latents.shape[:3:2])
+
+
+def iter_decoded(vae, latents: torch.Tensor, chunk_size: int = 8) -> Iterator[torch.Tensor]:
+    """Chunks [n,3,H,W] of the frames that `decode_video` returns, one video after the other."""
     if latents.ndim != 5:
         raise ValueError(f"latents has shape {tuple(latents.shape)}, expected [B,C,F,h,w]")
-    batch, _, count = latents.shape[:3]
     shift = getattr(vae.config, "shift_factor", None) or 0.0
-    latents = latents.transpose(1, 2).flatten(0, 1) / vae.config.scaling_factor + shift
-    chunks = [
-        vae.decode(chunk.to(device=_device(vae), dtype=vae.dtype), return_dict=False)[0]
-        for chunk in latents.split(_checked(chunk_size))
-    ]
-    return torch.cat(chunks).unflatten(0, (batch, count))
+    for chunk in latents.transpose(1, 2).flatten(0, 1).split(_checked(chunk_size)):
+        chunk = chunk / vae.config.scaling_factor + shift
+        yield vae.decode(chunk.to(device=_device(vae), dtype=vae.dtype), return_dict=False)[0]
 
 
 def _device(vae) -> torch.device:

@@ -1,4 +1,4 @@
-"""Noise whose frames are independent, share a component, or follow each other."""
+"""Noise whose frames are independent, share a component, or follow each other, for as long as a video lasts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 STRATEGIES = ("independent", "shared", "autoregressive")
 FORMS = ("variance_preserving", "paper")
+BEYOND = ("fresh", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,21 @@ class NoiseConfig:
         From 0 (independent frames) to 1 (equal frames).
     form
         `variance_preserving` or `paper`.
+    beyond
+        What e_i is behind the first window of a long video: `fresh`, drawn like the others; or `shuffled`, as
+        FreeNoise has it (arXiv 2310.15169, section 3.2): the first window's, over and over, each time shuffled within
+        quarters of a window. Every window then holds the same noise, in another order.
     """
 
     strategy: str = "independent"
     alpha: float = 0.5
     form: str = "variance_preserving"
+    beyond: str = "fresh"
 
     def __post_init__(self):
         _check_name("strategy", self.strategy, STRATEGIES)
         _check_name("form", self.form, FORMS)
+        _check_name("beyond", self.beyond, BEYOND)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
 
@@ -80,6 +87,7 @@ def sample_noise(
     generator: torch.Generator | list[torch.Generator] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    window: int | None = None,
 ) -> torch.Tensor:
     """Noise for a batch of videos.
 
@@ -95,6 +103,8 @@ def sample_noise(
     device, dtype
         Of the result. It is drawn and mixed in float32, whatever `dtype` is: float16 and float32 runs of one
         seed start from the same noise.
+    window
+        Frames that are drawn at once, so that a long video begins with the noise of a shorter one. None: all.
 
     Returns
     -------
@@ -113,9 +123,13 @@ def sample_noise(
     def draw(*size):
         return randn_tensor(size, generator=generator, device=device, dtype=torch.float32)
 
-    noise, a = draw(*shape), config.alpha
+    if window is not None and window < 1:
+        raise ValueError(f"window is {window}, expected a number of frames, 1 or more")
+    size = shape[2] if window is None else window
+    noise, a = draw(*shape[:2], size, *shape[3:])[:, :, : shape[2]], config.alpha
+    common = draw(*shape[:2], 1, *shape[3:]) if config.strategy == "shared" else None
+    noise = _extended(noise, shape[2], size, config.beyond, draw, generator)
     if config.strategy == "shared":
-        common = draw(*shape[:2], 1, *shape[3:])
         weights = (a, 1 - a) if config.form == "paper" else (math.sqrt(a), math.sqrt(1 - a))
         noise.mul_(weights[1]).add_(common, alpha=weights[0])
     elif config.strategy == "autoregressive":
@@ -123,3 +137,24 @@ def sample_noise(
         for i in range(1, shape[2]):
             noise[:, :, i].mul_(fresh).add_(noise[:, :, i - 1], alpha=a)
     return noise.to(dtype or torch.float32)
+
+
+def _extended(noise, frames, window, beyond, draw, generator):
+    """The noise [B,C,min(F,window),H,W] of a first window, followed by that of the frames behind it."""
+    parts = [noise]
+    for _ in range(window, frames, window):
+        parts.append(draw(*noise.shape) if beyond == "fresh" else _shuffled(noise, generator))
+    return torch.cat(parts, 2)[:, :, :frames] if len(parts) > 1 else noise
+
+
+def _shuffled(noise, generator):
+    """The frames of noise [B,C,F,H,W] in another order for each video, within quarters of them."""
+    result, frames = torch.empty_like(noise), noise.shape[2]
+    quarter = max(1, frames // 4)
+    for video in range(noise.shape[0]):
+        source = generator[video] if isinstance(generator, list) else generator
+        for start in range(0, frames, quarter):
+            block = noise[video, :, start : start + quarter]
+            order = torch.randperm(block.shape[1], generator=source, device=source.device if source else None)
+            result[video, :, start : start + quarter] = block[:, order.to(noise.device)]
+    return result

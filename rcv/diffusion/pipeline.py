@@ -1,7 +1,7 @@
 """Text to video with a VideoUNet: a diffusers pipeline."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from rcv.models import VideoUNet
 
 from .inputs import check_inputs, scheduler_step_arguments
-from .latents import decode_video
+from .latents import iter_decoded
 from .loading import load_base
 from .noise import NoiseConfig, sample_noise
 from .text import embed_text
+from .windows import Windows, hold_to_first_frame, predict
 
 
 @dataclass
@@ -189,6 +190,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
         clip_skip: int | None = None,
+        windows: Windows | None = None,
+        hold: float = 0.0,
         output_type: str = "pil",
         decode_chunk_size: int = 8,
         return_dict: bool = True,
@@ -232,6 +235,13 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
             [B,L,c] in place of prompts.
         clip_skip
             Last layers of the text encoder to leave out.
+        windows
+            How a long video is divided for the UNet, whose memory is then that of a window, such as
+            `Windows.for_preset(pipe.unet.preset, 16)`. The first window's noise is drawn first, so that a longer video
+            begins as a shorter one does. None: all frames at once.
+        hold
+            0 to 1: how far the channel statistics of later frames are pulled towards the first frame's, against the
+            drift of long videos (`rcv.diffusion.windows.hold_to_first_frame`).
         output_type
             "pil", "np", "pt" or "latent".
         decode_chunk_size
@@ -274,6 +284,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             guided=guidance_scale > 1,
+            windows=windows,
+            hold=hold,
             output_type=output_type,
             decode_chunk_size=decode_chunk_size,
             tensor_inputs=tensor_inputs,
@@ -289,7 +301,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
         if latents is None:
-            latents = sample_noise(shape, noise, generator=generator, device=device)
+            window = None if windows is None else windows.length
+            latents = sample_noise(shape, noise, generator=generator, device=device, window=window)
         start = latents.to(device=device, dtype=torch.float32)
         latents = start * self.scheduler.init_noise_sigma
         if first_frame_latents is not None:
@@ -303,20 +316,18 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
                     latents[:, :, 0] = self.scheduler.add_noise(
                         first_frame_latents, start[:, :, 0], t.reshape(1)
                     )
-                model_input = self.scheduler.scale_model_input(latents, t).to(self.unet.dtype)
-                text = prompt_embeds
-                if guided:
-                    model_input = torch.cat([model_input, model_input])
-                    text = torch.cat([negative_prompt_embeds, prompt_embeds])
-                prediction = self.unet(model_input, t, encoder_hidden_states=text, return_dict=False)[
-                    0
-                ].float()
+                model_input = self.scheduler.scale_model_input(latents, t)
+                text = torch.cat([negative_prompt_embeds, prompt_embeds]) if guided else prompt_embeds
+                prediction = predict(self.unet, model_input, t, text, windows)
                 if guided:
                     unconditional, conditional = prediction.chunk(2)
                     prediction = unconditional + self.guidance_scale * (conditional - unconditional)
                     if guidance_rescale > 0:
                         prediction = rescale_noise_cfg(prediction, conditional, guidance_rescale)
                 latents = self.scheduler.step(prediction, t, latents, **step_arguments, return_dict=False)[0]
+                if hold > 0:
+                    reach = 16 if windows is None else windows.length
+                    hold_to_first_frame(latents, hold, (i + 1) / len(timesteps), reach)
                 if first_frame_latents is not None and i == len(timesteps) - 1:
                     latents[:, :, 0] = first_frame_latents
 
@@ -338,18 +349,45 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         self.maybe_free_model_hooks()
         return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
 
+    @torch.no_grad()
+    def iter_frames(self, latents: torch.Tensor, decode_chunk_size: int = 8) -> Iterator[np.ndarray]:
+        """Frames of one video, uint8 [H,W,3], from its latents [C,F,h,w]: decoded when they are asked for.
+
+        For videos that are written frame by frame (`rcv.video.write_video`) and too long to be held.
+        """
+        for chunk in self._decoded(latents[None], decode_chunk_size):
+            images = self.video_processor.postprocess(chunk, "np")
+            yield from np.rint(images * 255).astype(np.uint8)
+
     def _output(self, latents: torch.Tensor, output_type: str, decode_chunk_size: int):
-        """Latents in the form that `output_type` names; warns of values that are not finite."""
-        if not torch.isfinite(latents).all():
-            self._warn_not_finite("the UNet's latents", self.unet)
+        """Latents in the form that `output_type` names."""
         if output_type == "latent":
+            if not torch.isfinite(latents).all():
+                self._warn_not_finite("the UNet's latents", self.unet)
             return latents
-        video = decode_video(self.vae, latents, decode_chunk_size)
-        if not torch.isfinite(video).all():
-            if torch.isfinite(latents).all():
-                self._warn_not_finite("the VAE's frames", self.vae)
-            video = torch.nan_to_num(video.float(), nan=-1.0)
-        return self.video_processor.postprocess_video(video.transpose(1, 2).float(), output_type)
+        videos, _, frames = latents.shape[:3]
+        chunks = [
+            self.video_processor.postprocess(chunk, output_type)
+            for chunk in self._decoded(latents, decode_chunk_size)
+        ]
+        if output_type == "pil":
+            images = [image for chunk in chunks for image in chunk]
+            return [images[k * frames : (k + 1) * frames] for k in range(videos)]
+        joined = torch.cat(chunks) if output_type == "pt" else np.concatenate(chunks)
+        return joined.reshape(videos, frames, *joined.shape[1:])
+
+    def _decoded(self, latents: torch.Tensor, decode_chunk_size: int) -> Iterator[torch.Tensor]:
+        """Chunks [n,3,H,W] of all videos' frames, nominally in [-1,1]; warns of values that are not finite."""
+        finite = bool(torch.isfinite(latents).all())
+        if not finite:
+            self._warn_not_finite("the UNet's latents", self.unet)
+        for chunk in iter_decoded(self.vae, latents, decode_chunk_size):
+            if not torch.isfinite(chunk).all():
+                if finite:
+                    self._warn_not_finite("the VAE's frames", self.vae)
+                    finite = False
+                chunk = torch.nan_to_num(chunk.float(), nan=-1.0)
+            yield chunk.float()
 
     @staticmethod
     def _warn_not_finite(what: str, model) -> None:

@@ -77,6 +77,50 @@ def test_the_saved_settings_repeat_the_video(config, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"preset": "streaming", "frames": 18}, (16, None)),
+        ({"preset": "streaming", "frames": 5, "window": 3}, (3, None)),
+        ({"preset": "recurrent", "frames": 6, "window": 5, "window_overlap": 2}, (5, 2)),
+        ({"preset": "recurrent", "frames": 3}, (None, None)),
+    ],
+)
+def test_long_videos_are_made_in_windows(config, tmp_path, monkeypatch, settings, expected):
+    from rcv.models import VideoUNet
+
+    seen, forward = [], VideoUNet.forward
+
+    def counting(self, sample, *args, **kwargs):
+        seen.append(sample.shape[2])
+        return forward(self, sample, *args, **kwargs)
+
+    monkeypatch.setattr(VideoUNet, "forward", counting)
+    output = tmp_path / "v.mkv"
+    generate(config(steps=1, noise_beyond="shuffled", hold=0.5, output=output, **settings))
+    assert len(read_video(output).frames) == settings["frames"]
+    assert max(seen) <= (expected[0] or settings["frames"])
+    saved = yaml.safe_load(output.with_suffix(".yaml").read_text())
+    assert (saved["window"], saved["window_overlap"]) == expected
+    again = tmp_path / "again.mkv"
+    generate(GenerateConfig(**{**saved, "output": again}))
+    assert np.array_equal(read_video(again).frames, read_video(output).frames)
+
+
+def test_a_window_is_as_long_as_what_the_adapter_was_trained_on(base, tmp_path):
+    from rcv.diffusion import VideoPipeline
+
+    unet = VideoPipeline.from_base(base, preset="streaming").unet
+    said = {"a": {"frames": 24}, "b": {"frames": 64, "window": 20}, "c": {"frames": 3}}
+    windows = {}
+    for name, trained in said.items():
+        save_adapter(unet, tmp_path / name, base=str(base), **trained)
+        config = GenerateConfig(adapter=tmp_path / name, frames=99).with_adapter_defaults()
+        windows[name] = config.window
+    assert windows == {"a": 24, "b": 20, "c": 16}
+    assert GenerateConfig(adapter=tmp_path / "b", window=8).with_adapter_defaults().window == 8
+
+
 def test_several_videos_get_a_seed_and_a_file_each(config, tmp_path):
     steps = []
     settings = {"prompts": ["a fox", "a bear"], "videos_per_prompt": 2, "batch_size": 3}
@@ -174,6 +218,12 @@ def test_a_users_file_of_settings_is_not_replaced(config, tmp_path):
         ({"base": "nowhere-at-all"}, ValueError, "nowhere-at-all: no such folder"),
         ({"adapter": "nowhere-at-all"}, ValueError, "adapter: nowhere-at-all does not exist"),
         ({"device": "gpu"}, ValueError, "device: 'gpu' cannot be used here"),
+        (
+            {"window": 1, "window_mode": "carry"},
+            ValueError,
+            "preset 'recurrent' carries no state .* mode 'blend'",
+        ),
+        ({"frames": 9, "window": 5, "window_overlap": 4}, ValueError, "overlap is 4, expected 0 to 3"),
     ],
 )
 def test_mistakes_cost_no_step(config, tmp_path, monkeypatch, settings, error, message):
@@ -192,6 +242,11 @@ def test_mistakes_cost_no_step(config, tmp_path, monkeypatch, settings, error, m
         ({"precision": "fp8"}, "known: fp32, fp16, bf16"),
         ({"preset": "recurent"}, "recurrent"),
         ({"stepps": 3}, "did you mean 'steps'"),
+        ({"window": 0}, "greater than or equal to 1"),
+        ({"window": 9, "frames": 8}, "window is 9, more than the 8 frames of a video; leave window out"),
+        ({"window_mode": "blended"}, "unknown window_mode 'blended', did you mean 'blend'"),
+        ({"noise_beyond": "fersh"}, "did you mean 'fresh'"),
+        ({"hold": 2}, "less than or equal to 1"),
     ],
 )
 def test_unknown_names(settings, message):
