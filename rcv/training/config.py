@@ -50,6 +50,17 @@ class FinetuneConfig(Config):
         Path("runs/finetune"), description="Folder for the adapter, the log and the checkpoints."
     )
     frames: int = Field(16, ge=1, description="Frames of a training sample.")
+    window: int | None = Field(
+        None,
+        ge=1,
+        description="Frames that are backpropagated through at once, which memory goes by: a sample is run window by "
+        "window, each from the state that the one before left, cut off from its gradient. All frames if left out.",
+    )
+    random_window: bool = Field(
+        False,
+        description="Train each step on one window at a random place of the sample, its memory empty, instead of on "
+        "all windows in order.",
+    )
     size: tuple[int, int] | None = Field(
         None,
         description="Height and width in pixels, such as 320x512 (or 256 for both); the base's own if left out.",
@@ -166,6 +177,24 @@ class FinetuneConfig(Config):
     def _warmup_fits(self):
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps is {self.warmup_steps}, more than all {self.steps} steps")
+        return self
+
+    @model_validator(mode="after")
+    def _window_fits(self):
+        from rcv.models import get_preset
+        from rcv.models.state import check_carries
+
+        if self.window is None:
+            if self.random_window:
+                raise ValueError("random_window needs a window: the number of frames to train on at once")
+            return self
+        if self.window > self.frames:
+            raise ValueError(
+                f"window is {self.window}, more than the {self.frames} frames of a sample; leave window out, or set "
+                f"frames to {self.window} or more"
+            )
+        if self.window < self.frames:
+            check_carries(get_preset(self.preset))
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from rcv.training.checkpoint import MANIFEST, list_checkpoints, load_checkpoint, newest_checkpoint
+from rcv.training.config import FinetuneConfig
 
 NEUTRAL = (
     *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
@@ -91,7 +92,7 @@ def differences(saved, present):
     """Return a line for everything that tells two runs apart."""
     lines = []
     for name, value in present["settings"].items():
-        before = saved["settings"].get(name)
+        before = saved["settings"].get(name, _default(name))  # a checkpoint may be older than a setting
         if name not in NEUTRAL and before != value:
             lines.append(f"{name}: {before} -> {value}")
     if saved["base"] != present["base"]:
@@ -106,3 +107,8 @@ def differences(saved, present):
     if saved["samples_per_step"] != present["samples_per_step"]:
         lines.append(f"samples a step: {saved['samples_per_step']} -> {present['samples_per_step']}")
     return lines
+
+
+def _default(name):
+    field = FinetuneConfig.model_fields.get(name)
+    return None if field is None else field.default

@@ -200,6 +200,7 @@ def _description(settings, clips):
         "steps": settings.steps,
         "seed": settings.seed,
         "frames": settings.frames,
+        "window": settings.window,
         "size": list(settings.size),
         "noise": {"strategy": settings.noise, "alpha": settings.noise_alpha, "form": settings.noise_form},
     }

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import torch
 
 from rcv.diffusion import diffusion_loss, noisy_latents, training_target
+from rcv.diffusion.windows import Windows
 from rcv.training.adapter import library_versions
 from rcv.training.checkpoint import save_checkpoint
-from rcv.training.draws import draw_seed
+from rcv.training.draws import draw_generator, draw_seed
 from rcv.training.inputs import Inputs
 from rcv.training.log import Evaluation, Record
 from rcv.training.setup import DTYPES, base_fingerprint, base_path
@@ -66,16 +67,23 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(draw_seed(self.settings.seed, "global", self.step, self.accelerator.process_index))
-        batches = self._indices()
+        batches, windows = self._indices(), self._windows()
         loss = torch.zeros((), device=self.accelerator.device)
         for number, indices in enumerate(batches):
             last = number == len(batches) - 1
             if last and self.step + 1 < self.settings.steps:
                 self.inputs.prefetch(self.step + 1, [index for batch in batches for index in batch])
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                part = self._batch_loss(self.model, self.inputs.batch(self.step, indices)) / len(batches)
-                self.scaler.scale(part).backward()
-            loss += part.detach()
+            batch = self.inputs.batch(self.step, indices)
+            state = self._context(batch, windows[0])
+            for window in windows:
+                synchronise = last and window is windows[-1]
+                with nullcontext() if synchronise else self.accelerator.no_sync(self.model):
+                    part, state = self._window_loss(
+                        self.model, batch, window, state, window is not windows[-1]
+                    )
+                    part = part * (len(window) / sum(map(len, windows))) / len(batches)
+                    self.scaler.scale(part).backward()
+                loss += part.detach()
         loss = self.accelerator.reduce(loss, "mean").item()
         norm = self._update(loss)
         self.step += 1
@@ -84,10 +92,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self):
         """Return the Evaluation of the present weights on the fixed draws; not for several processes at once."""
-        losses = [
-            self._batch_loss(self.unet, batch).item()
-            for batch in self.inputs.fixed_batches(self.settings.eval_draws)
-        ]
+        losses = [self._clip_loss(batch) for batch in self.inputs.fixed_batches(self.settings.eval_draws)]
         return Evaluation(self.step, sum(losses) / len(losses))
 
     def save(self, folder):
@@ -138,12 +143,51 @@ class Trainer:
         ]
         return [range(first, first + size) for first in firsts]
 
-    def _batch_loss(self, model, batch):
-        noisy = noisy_latents(self.scheduler, batch.latents, batch.noise, batch.timesteps)
-        prediction = model(noisy.to(self.dtype), batch.timesteps, batch.text.to(self.dtype)).sample
-        return diffusion_loss(
-            prediction, training_target(self.scheduler, batch.latents, batch.noise, batch.timesteps)
+    def _windows(self):
+        """The frames of each window of this step, in order: all of the sample, or one at a place drawn for the step.
+
+        The place is a function of (seed, step): any split of the samples into batches and processes trains the same.
+        """
+        frames, window = self.settings.frames, self.settings.window or self.settings.frames
+        if not self.settings.random_window:
+            return Windows(window).spans(frames)
+        generator = draw_generator(self.settings.seed, "window", self.step)
+        start = int(torch.randint(frames - window + 1, (), generator=generator))
+        return [range(start, start + window)]
+
+    @torch.no_grad()
+    def _context(self, batch, window):
+        """The state that the first window begins with: None at the start of the sample.
+
+        Elsewhere the first frame is the anchor and the frame before the window the former one; the memory is empty.
+        """
+        if window.start == 0:
+            return None
+        frames = range(0, window.start, max(1, window.start - 1))  # the first one and the former one
+        return self._predict(self.unet, batch, list(frames), None, return_state=True).state.reset()
+
+    def _clip_loss(self, batch):
+        """The loss of all frames as a number, window by window."""
+        frames, total, state = self.settings.frames, 0.0, None
+        for window in Windows(self.settings.window or frames).spans(frames):
+            part, state = self._window_loss(self.unet, batch, window, state, window.stop < frames)
+            total += part.item() * (len(window) / frames)
+        return total
+
+    def _window_loss(self, model, batch, window, state, return_state):
+        """The mean loss of a window, and the state after it (None if it is not asked for)."""
+        frames = slice(window.start, window.stop)
+        output = self._predict(model, batch, frames, state, return_state)
+        target = training_target(
+            self.scheduler, batch.latents[:, :, frames], batch.noise[:, :, frames], batch.timesteps
         )
+        return diffusion_loss(output.sample, target), output.state
+
+    def _predict(self, model, batch, frames, state, return_state):
+        latents, noise = batch.latents[:, :, frames], batch.noise[:, :, frames]
+        noisy = noisy_latents(self.scheduler, latents, noise, batch.timesteps).to(self.dtype)
+        text = batch.text.to(self.dtype)
+        return model(noisy, batch.timesteps, text, state=state, return_state=return_state)
 
     def _update(self, loss):
         """Clip the gradients, step the optimizer and return the gradients' norm; DivergedError leaves the weights."""

@@ -48,8 +48,10 @@ def crash_at(monkeypatch, step):
         {},
         {"preset": "paper", "batch_size": 2, "workers": 0},
         {"precision": "fp16", "noise": "autoregressive"},
+        {"preset": "streaming", "frames": 5, "window": 2},
+        {"preset": "streaming", "frames": 5, "window": 2, "random_window": True},
     ],
-    ids=["default", "paper, batches", "fp16, autoregressive"],
+    ids=["default", "paper, batches", "fp16, autoregressive", "windows", "random windows"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(quick, tmp_path, monkeypatch, settings):
     settings = {**quick, **settings, "checkpoint_every": 2}
