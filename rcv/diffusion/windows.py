@@ -115,6 +115,7 @@ def predict(unet, latents, timestep, text, windows: Windows | None = None) -> to
         for span in spans:
             part = slice(span.start, span.stop)
             prediction[:, :, part], state = run(latents[:, :, part], state=state, return_state=True)
+            state.read_once = True
         return prediction
     total = torch.zeros(latents.shape[2], device=latents.device)
     for span in spans:

@@ -8,7 +8,7 @@ from torch import nn
 from rcv.models.attention import FirstAttention, TemporalAttention, TextAttention
 from rcv.models.feed_forward import NormedFeedForward
 from rcv.models.layers import CastLinear, FrozenConv2d
-from rcv.models.norms import FeatureMapsPass, GroupNormSiLU, JointGroupNormSiLU
+from rcv.models.norms import FeatureMapsPass, activate
 from rcv.models.recompute import keeping_attention
 from rcv.models.sources import refuse_other_kinds
 
@@ -48,7 +48,10 @@ class VideoTransformerBlock(BasicTransformerBlock):
         """Return hidden states [B*F,N,C] of hidden states and text [B,L,C]. Checkpointing calls by position."""
         x = self._part(self._attend, hidden_states, encoder_hidden_states)
         x = self.ff(self.norm3(x)) + x
-        return x if self.attn_temp is None else self._part(self._attend_frames, x)
+        if self.attn_temp is not None:
+            x = self._part(self._attend_frames, x)
+        self.attn1.frames.carried.let_go(self.attn1.block)
+        return x
 
     def _part(self, function, *args):
         if not (self.recomputes and torch.is_grad_enabled()):
@@ -81,11 +84,11 @@ def inflate(unet, preset, frames):
             module.inflate(preset, frames, name)
             blocks.append(name)
         elif isinstance(module, ResnetBlock2D):
-            _activate(module.norm1, preset, frames)
-            _activate(module.norm2, preset, frames)
+            activate(module.norm1, preset, frames)
+            activate(module.norm2, preset, frames)
             module.nonlinearity = FeatureMapsPass()
     if unet.conv_norm_out is not None:
-        _activate(unet.conv_norm_out, preset, frames)
+        activate(unet.conv_norm_out, preset, frames)
         unet.conv_act = nn.Identity()
     for name, module in unet.named_modules():
         if type(module) is nn.Linear and preset.trains(f"{name}.weight"):
@@ -93,9 +96,3 @@ def inflate(unet, preset, frames):
         elif type(module) is nn.Conv2d:
             module.__class__ = FrozenConv2d
     return tuple(blocks)
-
-
-def _activate(norm, preset, frames):
-    """Let a norm apply the SiLU that follows it."""
-    norm.__class__ = JointGroupNormSiLU if preset.group_norm == "joint" else GroupNormSiLU
-    norm.frames = frames

@@ -33,6 +33,12 @@ class JointGroupNormSiLU(nn.GroupNorm):
         return _NormSiLU.apply(x, self.weight, self.bias, self.num_groups, self.frames.value, self.eps)
 
 
+def activate(norm, preset, frames):
+    """Let a GroupNorm, with the preset's statistics, apply the SiLU that follows it."""
+    norm.__class__ = JointGroupNormSiLU if preset.group_norm == "joint" else GroupNormSiLU
+    norm.frames = frames
+
+
 class FeatureMapsPass(nn.Module):
     """The nonlinearity of a ResNet block whose norms bring their own: time embeddings [B,C] alone still need it."""
 

@@ -16,12 +16,12 @@ class FrameCount:
     """The number of frames of the call in progress and what it carries, shared by all modules of one UNet.
 
     Frames are folded into the batch, so that a tensor no longer tells how many there are. The count belongs to a call,
-    not to the model: recomputation during the backward must see that of its own forward (`pinned`), and the LayerStates
-    by block that it began with, `carried`. Blocks leave those that the call ends with in `kept`, unless it is None.
+    not to the model: recomputation during the backward must see that of its own forward (`pinned`), and the state that
+    it began with, `carried`. Blocks leave their LayerStates that the call ends with in `kept`, unless it is None.
     """
 
     def __init__(self):
-        self.value, self.carried, self.kept = 1, {}, None
+        self.value, self.carried, self.kept = 1, CarriedState({}, 0), None
 
     @contextmanager
     def pinned(self, frames, carried, kept=None):
@@ -87,10 +87,14 @@ class CarriedState:
         By the name of the transformer block in the UNet.
     frames : int
         Frames seen so far.
+    read_once : bool
+        Whether a block's entry is taken out once the block has run: a state is as large as many frames, and so two of
+        them need not be there at once. For sampling; recomputation in the backward reads twice.
     """
 
     layers: dict[str, LayerState]
     frames: int
+    read_once: bool = False
 
     @property
     def nbytes(self):
@@ -100,6 +104,11 @@ class CarriedState:
     def to(self, device, non_blocking=False):
         """Return the state on another device; dtypes stay as they are."""
         return self._changed(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def let_go(self, block):
+        """Take the entry of a block that has run out of a state that is read once."""
+        if self.read_once:
+            self.layers.pop(block, None)
 
     def reset(self):
         """Return a state that has forgotten all frames but the first and the last.
@@ -145,6 +154,10 @@ def check_state(state, layers, batch, device):
         raise ValueError(
             f"state is a {type(state).__name__}, expected the CarriedState that a call with return_state=True returned"
         )
+    if state.read_once and not state.layers:
+        raise ValueError(
+            "state was read once (read_once=True) and is empty; pass the state that that call returned"
+        )
     if set(state.layers) != set(layers):
         strange = sorted(set(state.layers) ^ set(layers))
         raise ValueError(
@@ -173,7 +186,7 @@ def layer_state(frames, block, x):
     ValueError
         For a state of frames of another size.
     """
-    layer = frames.carried.get(block)
+    layer = frames.carried.layers.get(block)
     if layer is None:
         return None
     for field, tensor in layer.tensors().items():

@@ -162,7 +162,7 @@ class VideoUNet(UNet2DConditionModel):
             check_state(state, self._blocks, batch, sample.device)
         before = state or CarriedState({}, 0)
         kept = {} if return_state else None
-        with self.frames.pinned(frames, before.layers, kept):
+        with self.frames.pinned(frames, before, kept):
             (folded,) = super().forward(
                 sample.transpose(1, 2).reshape(batch * frames, channels, height, width).to(self.dtype),
                 timestep,

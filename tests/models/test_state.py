@@ -199,6 +199,25 @@ def test_reset_keeps_the_anchor_and_the_last_frame():
     assert torch.isfinite(unet(sample[:, :, 4:], timestep, text, state=fresh).sample).all()
 
 
+@torch.no_grad()
+def test_a_state_that_is_read_once_is_let_go_block_by_block():
+    unet = randomise(small_unet("streaming"))
+    sample, timestep, text = small_inputs(frames=5)
+    state = unet(sample[:, :, :3], timestep, text, return_state=True).state
+    wanted = unet(sample[:, :, 3:], timestep, text, state=state).sample
+    assert len(state.layers) == 4
+    state.read_once, left = True, []
+    for block in unet.modules():
+        if type(block).__name__ == "VideoTransformerBlock":
+            block.register_forward_pre_hook(lambda *_: left.append(len(state.layers)))
+    assert torch.equal(unet(sample[:, :, 3:], timestep, text, state=state).sample, wanted)
+    assert left == [4, 3, 2, 1] and not state.layers
+    with pytest.raises(
+        ValueError, match=r"state was read once .* is empty; pass the state that that call returned"
+    ):
+        unet(sample[:, :, 3:], timestep, text, state=state)
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("before", [0, 2, 7])
 def test_causal_window_attention(frames, before, monkeypatch):
