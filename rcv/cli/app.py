@@ -40,6 +40,8 @@ def finetune(config):
         rcv finetune --clips my-clips --base ~/models/stable-diffusion-v1-4 --frames 16 --steps 300 --output runs/mine
 
         rcv finetune --config runs/mine/config.yaml --steps 600 --output runs/longer
+
+        rcv finetune --preset streaming --frames 64 --window 16 --output runs/long
     """
     from rcv.training import finetune as run
 
@@ -59,6 +61,8 @@ def generate(config):
         rcv generate "a red elephant walking in the desert" --adapter runs/demo --output elephant.gif
 
         rcv generate "a fox walking" "a bear walking" --adapter runs/demo --noise shared --noise-alpha 0.2
+
+        rcv generate "a fox walking" --adapter runs/long --frames 256 --window 16 --hold 0.5
     """
     from rcv.diffusion.generate import generate as run
 

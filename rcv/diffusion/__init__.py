@@ -1,4 +1,4 @@
-"""Noise over frames, training targets, DDIM inversion and the video pipeline.
+"""Noise over frames, training targets, DDIM inversion, long videos in windows and the video pipeline.
 
 Names are imported on first use: noise and settings do not pay for transformers.
 """
@@ -9,6 +9,7 @@ _HOME = {
     "NoiseConfig": "noise",
     "VideoPipeline": "pipeline",
     "VideoPipelineOutput": "pipeline",
+    "Windows": "windows",
     "ddim_invert": "inversion",
     "decode_video": "latents",
     "diffusion_loss": "objective",

@@ -16,7 +16,9 @@ finetune(FinetuneConfig.read_yaml(sys.argv[1]), show_progress=False)
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_twice_the_batch(quick, tmp_path):
+@pytest.mark.parametrize("windows", [{}, {"preset": "streaming", "window": 2}], ids=["whole", "windows"])
+def test_two_processes_equal_one_with_twice_the_batch(quick, tmp_path, windows):
+    quick = {**quick, **windows}
     alone = finetune(FinetuneConfig(**quick, batch_size=2, output=tmp_path / "one"), show_progress=False)
     (tmp_path / "program.py").write_text(PROGRAM)
     FinetuneConfig(**quick, output=tmp_path / "two").write_yaml(tmp_path / "settings.yaml")
