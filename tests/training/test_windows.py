@@ -67,15 +67,14 @@ def test_windows_have_the_loss_of_a_single_pass_and_truncated_gradients(trainer,
     assert all(gradient.any() for gradient in truncated.values())
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_peak_of_a_step_is_that_of_a_window(trainer, checkpointing):
+def test_the_peak_of_a_step_is_that_of_a_window(trainer):
     """32 frames in windows of 4 beside 24, and 32 at once; weights included.
 
     24 and not fewer: by then the state holds as many former frames as the temporal attention sees.
     """
 
     def peak(frames, window):
-        one = trainer(frames=frames, window=window, gradient_checkpointing=checkpointing)
+        one = trainer(frames=frames, window=window)
         one.train()  # the optimizer's state is there from the second step on
         with LiveBytes([*one.unet.parameters(), *one.unet.buffers()]) as alive:
             one.train()
