@@ -16,11 +16,11 @@ import torch
 from rcv.diffusion import NoiseConfig, VideoPipeline
 from rcv.diffusion.loading import adapter_description
 from rcv.diffusion.windows import Windows
+from rcv.planning.live_bytes import LiveBytes
 from rcv.video import write_video
 from rcv.world import model_path
 
 from .drift import drift
-from .live_bytes import LiveBytes
 
 PROMPT = "a red elephant walking in the desert"
 

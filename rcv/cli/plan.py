@@ -19,6 +19,9 @@ def plan(
     size: str | None = typer.Option(
         None, help="Height and width in pixels, such as 320x512; the model's own."
     ),
+    window: int | None = typer.Option(
+        None, min=1, help="Frames that the UNet sees at once; all in training, 16 in generation."
+    ),
     batch_size: int = typer.Option(1, min=1, help="Videos at once."),
     precision: str = typer.Option("fp16", help="fp32, fp16 or bf16."),
     gradient_checkpointing: str = typer.Option(
@@ -48,6 +51,7 @@ def plan(
     """
     from rcv import planning
     from rcv.config import parse_size
+    from rcv.diffusion.config import WINDOW
     from rcv.planning import report
 
     shape, budget = planning.model_shape(model), planning.budget(memory)
@@ -58,6 +62,7 @@ def plan(
         frames=frames,
         height=height,
         width=width,
+        window=window or (WINDOW if generate else None),
         batch=batch_size,
         precision=precision,
         checkpointing=gradient_checkpointing,

@@ -3,23 +3,29 @@
 PyTorch computes it there by its definition, with all logits at once, which a GPU would not.
 """
 
+import contextlib
+from unittest.mock import patch
+
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
+
+_by_pytorch = F.scaled_dot_product_attention
 
 
-class FusedAttention(TorchFunctionMode):
-    """Within a `with` block, attention of meta tensors keeps its inputs, its output and a number a query."""
+@contextlib.contextmanager
+def fused_attention():
+    """Let attention of meta tensors keep its inputs, its output and a number a query.
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        attends = func is F.scaled_dot_product_attention
-        return (_attend if attends else func)(*args, **(kwargs or {}))
+    Patched, since a mode for torch functions is off inside a backward, where checkpointing computes again.
+    """
+    with patch.object(F, "scaled_dot_product_attention", _attend):
+        yield
 
 
 def _attend(query, key, value, *args, **kwargs):
     if query.is_meta:
         return _Attention.apply(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
+    return _by_pytorch(query, key, value, *args, **kwargs)
 
 
 class _Attention(torch.autograd.Function):

@@ -135,8 +135,8 @@ def plan(task, setting, budget):
 def advice(given):
     """Return the Plans that would fit where `given` does not, the cheapest in time first, and the lower bound's.
 
-    Tried in turn are leaner modes of gradient checkpointing or smaller chunks for the VAE, then fewer frames with the
-    leanest of them.
+    Tried in turn are leaner modes of gradient checkpointing, or smaller chunks for the VAE and windows; then fewer
+    frames with the leanest of them.
 
     Returns
     -------
@@ -150,6 +150,8 @@ def advice(given):
         changes = [{"checkpointing": mode} for mode in modes[modes.index(given.setting.checkpointing) + 1 :]]
     else:
         changes = [{"decode_chunk": chunk} for chunk in (2, 1) if chunk < given.setting.decode_chunk]
+        window = given.setting.window or given.setting.frames
+        changes += [{"decode_chunk": 1, "window": shorter} for shorter in (16, 8) if shorter < window]
     plans = [
         plan(given.task, dataclasses.replace(given.setting, **change), given.budget) for change in changes
     ]
@@ -209,7 +211,8 @@ def _kind(allocation, stages):
         return allocation.kind
 
     def outlives(stage):
-        return stage in stages and (allocation.end is None or allocation.end >= stages[stage])
+        begins = next((begin for name, begin in stages if name == stage and begin > allocation.start), None)
+        return begins is not None and (allocation.end is None or allocation.end >= begins)
 
     if allocation.stage == "forward" and outlives("backward"):
         return "activations"
@@ -221,7 +224,7 @@ def _kind(allocation, stages):
 def _kinds(trace, peak, points=400):
     """Bytes by kind at an event, and the same at the fullest moment of each of `points` parts of the trace."""
     kinds = [_kind(allocation, trace.stages) for allocation in trace.allocations]
-    begins = list(trace.stages.items())[1:]
+    begins = trace.stages[1:]
     first = begins[0][1]
     part = max(1, (len(trace.events) - first) // points)
     now, total, at_peak = Counter(), 0, {}

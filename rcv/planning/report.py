@@ -1,5 +1,6 @@
 """A plan as a person reads it: a table, sentences, a plot."""
 
+import itertools
 from pathlib import Path
 
 from rich.table import Table
@@ -21,9 +22,10 @@ def described(plan):
     """Return one line that names a plan's setting."""
     s = plan.setting
     what = f"gradient checkpointing {s.checkpointing}" if plan.task == "train" else "generation"
+    windows = f" in windows of {s.window}" if s.window and s.window < s.frames else ""
     return (
-        f"{s.model.name}, {s.preset.name}, {s.frames} frames of {s.height}x{s.width}, batch {s.batch}, {s.precision}, "
-        f"{what}"
+        f"{s.model.name}, {s.preset.name}, {s.frames} frames of {s.height}x{s.width}{windows}, batch {s.batch}, "
+        f"{s.precision}, {what}"
     )
 
 
@@ -92,6 +94,8 @@ def _change(plan, other):
         changes.append(f"--gradient-checkpointing {other.setting.checkpointing} ({price})")
     if other.setting.decode_chunk != plan.setting.decode_chunk:
         changes.append(f"--decode-chunk-size {other.setting.decode_chunk}")
+    if other.setting.window != plan.setting.window:
+        changes.append(f"--window {other.setting.window}")
     if other.setting.frames != plan.setting.frames:
         changes.append(f"--frames {other.setting.frames}")
     return " with ".join(changes)
@@ -109,12 +113,13 @@ def write_plot(plan, path):
     places = range(len(plan.timeline))
     colours = [COLOURS[KINDS.index(kind)] for kind in kinds]
     axis.stackplot(places, heights, labels=kinds, colors=colours, linewidth=0)
-    stages = [stage for stage, _ in plan.timeline]
-    for stage in dict.fromkeys(stages):
-        start, width = stages.index(stage), stages.count(stage)
+    start = 0
+    for stage, points in itertools.groupby(stage for stage, _ in plan.timeline):
+        width = len(list(points))
         axis.axvline(start, color="black", linewidth=0.6, linestyle=":")
-        if width > len(stages) / 12:  # else there is no room for its name
+        if width > len(plan.timeline) / 12:  # else there is no room for its name
             axis.annotate(stage, (start, 1.01), xycoords=("data", "axes fraction"), fontsize=8)
+        start += width
     if plan.budget.usable is not None:
         axis.axhline(plan.budget.usable / GIB, color="#c1121f", linewidth=1.2)
         axis.annotate(

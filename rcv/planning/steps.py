@@ -9,17 +9,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rcv.config import nearest
 from rcv.diffusion import decode_video, diffusion_loss, encode_video
+from rcv.diffusion.windows import Windows, predict
 from rcv.kernels.launch import recording
 from rcv.models import Preset, VideoUNet, get_preset
 from rcv.models.recompute import MODES
 from rcv.ops import registry
 from rcv.ops.cuda_backend import driver
-from rcv.planning.fused_attention import FusedAttention
+from rcv.planning.fused_attention import fused_attention
 from rcv.planning.models import ModelShape
 from rcv.planning.trace import Trace
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TEXT_TOKENS = 77
+REPEATING = 2  # windows or chunks after which nothing new comes
 CUBLAS_WORKSPACE = 4096 * 1024 * 2 + 16 * 1024 * 8
 """PyTorch's default, ":4096:2:16:8"; on compute capability 9.0 it is 32 MiB."""
 
@@ -34,6 +36,8 @@ class Setting:
     preset : Preset or str
     frames, height, width : int
         Of a sample, in pixels.
+    window : int or None
+        Frames that the UNet sees at once; None for all. Generation blends windows for presets that carry no state.
     batch : int
         Samples (videos) at once.
     precision : str
@@ -56,6 +60,7 @@ class Setting:
     frames: int = 16
     height: int = 512
     width: int = 512
+    window: int | None = None
     batch: int = 1
     precision: str = "fp16"
     checkpointing: str = "none"
@@ -63,6 +68,8 @@ class Setting:
     capability: tuple | None = (7, 0)
 
     def __post_init__(self):
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window is {self.window}, expected 1 frame or more")
         object.__setattr__(self, "preset", get_preset(self.preset))
         for name, known in (("precision", DTYPES), ("checkpointing", MODES)):
             value = getattr(self, name)
@@ -113,22 +120,34 @@ class TrainingStep:
             t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)
         ]
         self.noisy, self.noise = torch.randn(setting.latent_shape), torch.randn(setting.latent_shape)
+        self.windows = Windows(setting.window or setting.frames).spans(setting.frames)[:REPEATING]
         self.text = torch.randn(setting.batch, TEXT_TOKENS, model.config.cross_attention_dim).to(
             setting.dtype
         )
         self.timesteps = torch.zeros(setting.batch, dtype=torch.long)
 
     def run(self, begin=lambda stage: None):
-        """Run it, calling ``begin`` with each stage: encode (a frame by the VAE), forward, backward, optimizer."""
+        """Run it, calling ``begin`` with each stage: encode (a frame by the VAE), forward, backward, optimizer.
+
+        Of many windows the first and the second run: the others are as the second.
+        """
         begin("encode")
-        setting = self.setting
+        setting, state = self.setting, None
         encode_video(self.vae, torch.randn(1, 1, 3, setting.height, setting.width), sample=False)
-        begin("forward")
-        prediction = self.model(self.noisy.to(setting.dtype), self.timesteps, self.text).sample
-        loss = diffusion_loss(prediction, self.noise)
-        del prediction
-        begin("backward")
-        loss.backward()
+        for window in self.windows:
+            begin("forward")
+            frames = slice(window.start, window.stop)
+            more = {"state": state, "return_state": window.stop < setting.frames}
+            noisy = self.noisy[:, :, frames].to(setting.dtype)
+            output = self.model(noisy, self.timesteps, self.text, **(more if setting.window else {}))
+            loss, state = (
+                diffusion_loss(output.sample, self.noise[:, :, frames]),
+                getattr(output, "state", None),
+            )
+            del output, noisy
+            begin("backward")
+            loss.backward()
+            del loss
         begin("optimizer")
         self._update()
 
@@ -152,33 +171,40 @@ def trace_training(setting, unet=None):
 
 
 def trace_generation(setting):
-    """Return the Trace of one denoising step with guidance, and of decoding.
+    """Return the Trace of one denoising step with guidance, and of decoding, chunk by chunk.
 
-    Stages: denoise, decode.
+    Stages: denoise, decode. Of many windows or chunks a few run: the others are as those.
     """
     with _without_values(setting), torch.no_grad():
         model = _unet(setting).eval()
         vae = setting.model.make_vae(setting.dtype)
-        latents = torch.randn(setting.latent_shape)
-        text = torch.randn(
-            2 * setting.batch, TEXT_TOKENS, model.config.cross_attention_dim, dtype=setting.dtype
-        )
+        windows = None
+        run = setting.frames
+        if setting.window and setting.window < setting.frames:
+            windows = Windows.for_preset(model.preset, setting.window)
+            run = min(run, (REPEATING + 1) * setting.window)
+        batch, channels, frames, *size = setting.latent_shape
+        latents = torch.randn(batch, channels, run, *size)
+        text = torch.randn(2 * batch, TEXT_TOKENS, model.config.cross_attention_dim, dtype=setting.dtype)
         trace = Trace(workspaces=setting.capability is not None)
         _hold_models(trace, setting, model, vae)
         trace.hold_bytes(
             setting.model.parameters("text_encoder") * setting.dtype.itemsize, "text encoder and VAE"
         )
         trace.hold([latents, text], "inputs")
+        not_run = latents.numel() // run * (frames - run) * 4
+        trace.hold_bytes(not_run, "inputs")
+        trace.hold_bytes(2 * not_run, "temporaries")  # predictions
         with trace.of(model):
             trace.begin("denoise")
-            doubled = torch.cat([latents, latents]).to(setting.dtype)
-            prediction = model(doubled, torch.zeros((), dtype=torch.long), text).sample.float()
+            prediction = predict(model, latents, torch.zeros((), dtype=torch.long), text, windows)
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + 7.5 * (conditional - unconditional)
             latents = latents + prediction  # a scheduler's step, at its least
-            del doubled, prediction, unconditional, conditional
+            del prediction, unconditional, conditional
             trace.begin("decode")
-            decode_video(vae, latents, setting.decode_chunk).float()
+            for chunk in latents.split(setting.decode_chunk, dim=2)[:REPEATING]:
+                decode_video(vae, chunk, setting.decode_chunk).float()
     return trace
 
 
@@ -213,5 +239,5 @@ def _without_values(setting):
             stack.enter_context(registry.standing_for(setting.capability))
             stack.enter_context(recording(setting.capability, keep=False))
             stack.enter_context(driver.planning(setting.capability))
-            stack.enter_context(FusedAttention())
+            stack.enter_context(fused_attention())
         yield

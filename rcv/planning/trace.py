@@ -51,14 +51,14 @@ class Trace(LiveBytes):
         In the order of their `start`.
     events : list of (int, bool)
         Number of an allocation, and whether it is allocated or freed.
-    stages : dict of str to int
-        Event at which each stage begins, in their order.
+    stages : list of (str, int)
+        Stages in their order, with the event at which each begins. A stage can come back.
     """
 
     def __init__(self, workspaces=False):
         super().__init__()
         self.allocations, self.events = [], []
-        self.stages, self.kind = {"before": 0}, None
+        self.stages, self.kind = [("before", 0)], None
         self._open, self._workspaces = {}, workspaces
         self._path = [""]
 
@@ -84,11 +84,11 @@ class Trace(LiveBytes):
     @property
     def stage(self):
         """The stage that has begun last."""
-        return next(reversed(self.stages))
+        return self.stages[-1][0]
 
     def begin(self, stage):
         """Let a stage begin."""
-        self.stages[stage] = len(self.events)
+        self.stages.append((stage, len(self.events)))
 
     def hold(self, tensors, kind):
         """Count tensors that are there before the program, as `kind`."""

@@ -71,7 +71,12 @@ def explained(unet, settings, last_checkpoint):
         kept = last_checkpoint()
         leaner = AUTO_MODES[AUTO_MODES.index(settings.gradient_checkpointing) + 1 :]
         tries = [f"gradient_checkpointing {' or '.join(leaner)}"] if leaner else []
-        tries += ["fewer frames", "a smaller size", "batch_size 1 with gradient_accumulation"]
+        tries += [
+            "fewer frames",
+            "a shorter window",
+            "a smaller size",
+            "batch_size 1 with gradient_accumulation",
+        ]
         told = " ".join(str(error).split())[:300]
         raise OutOfMemoryError(
             f"memory ran out in {module or 'the backward'} ({told}). "
@@ -106,6 +111,7 @@ def _setting(settings, pipeline, mode):
         frames=settings.frames,
         height=height,
         width=width,
+        window=settings.window,
         batch=settings.batch_size,
         precision=settings.precision,
         checkpointing=mode,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.live_bytes import LiveBytes
 from rcv.diffusion import NoiseConfig, VideoPipeline, sample_noise
 from rcv.diffusion.windows import Windows, hold_to_first_frame, predict
 from rcv.models import get_preset
+from rcv.planning.live_bytes import LiveBytes
 from rcv.video import write_video
 from rcv.world import model_path
 from tests.diffusion.conftest import quiet

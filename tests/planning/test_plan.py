@@ -117,6 +117,26 @@ def test_generation():
     assert one.at_peak["text encoder and VAE"] == 2 * (123_060_480 + 83_653_863)
 
 
+def test_long_generation_takes_what_a_short_one_takes():
+    short, long = (
+        plan("generate", dataclasses.replace(SD14, preset="streaming", frames=frames, window=16), V100)
+        for frames in (32, 256)
+    )
+    assert long.peak <= 1.1 * short.peak
+    assert long.needed <= 1.1 * short.needed
+
+
+@pytest.mark.parametrize("capability", [None, (7, 0)], ids=str)
+def test_windows_take_what_one_takes(capability):
+    """And the state beside it."""
+    setting = Setting(SMALL, preset="streaming", height=64, width=64, precision="fp32", window=8)
+    limit = Budget("x", 8 * GIB, capability)
+    eight, many = (plan("train", dataclasses.replace(setting, frames=n), limit) for n in (8, 64))
+    one_pass = plan("train", dataclasses.replace(setting, frames=64, window=None), limit)
+    assert many.peak < 1.3 * eight.peak
+    assert many.peak < 0.7 * one_pass.peak
+
+
 def test_advice_names_the_cheapest_first():
     setting = Setting(SMALL, frames=40, height=128, width=128)
     needed = {

@@ -38,6 +38,7 @@ def allocated_peak(run):
         {"preset": "tune-a-video", "frames": 9},
         {"preset": "paper", "batch": 2},
         {"preset": "first-frame", "precision": "bf16"},
+        {"preset": "streaming", "frames": 9, "window": 4, "checkpointing": "selective"},
     ],
     ids=str,
 )

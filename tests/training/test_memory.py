@@ -97,7 +97,7 @@ def test_running_out_of_memory(config, monkeypatch, kind):
     message = str(error.value)
     assert "transformer_blocks.0" in message
     assert f"The last checkpoint is {kept}" in message
-    assert "Try gradient_checkpointing selective or full, fewer frames" in message
+    assert "Try gradient_checkpointing selective or full, fewer frames, a shorter window" in message
     assert ("Tried to allocate" in message) == (kind == "cuda")
     monkeypatch.setattr(TextAttention, "forward", forward)
     resumed = finetune(settings, show_progress=False)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from benchmarks.live_bytes import LiveBytes
 from rcv.diffusion import noisy_latents
+from rcv.planning.live_bytes import LiveBytes
 from rcv.training import FinetuneConfig, finetune
 from rcv.training.clips import ClipFolder
 from rcv.training.resume import differences
