@@ -25,7 +25,7 @@ def plan(
     batch_size: int = typer.Option(1, min=1, help="Videos at once."),
     precision: str = typer.Option("fp16", help="fp32, fp16 or bf16."),
     gradient_checkpointing: str = typer.Option(
-        "selective", help="none, selective or full: what is recomputed."
+        "selective", help="none, selective, full or offload: what is recomputed."
     ),
     decode_chunk_size: int = typer.Option(8, min=1, help="Frames that the VAE decodes at once."),
     memory: str = typer.Option("v100", help="A card (v100, t4, ...), an amount such as 12GiB, or cpu."),

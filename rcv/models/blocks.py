@@ -9,14 +9,13 @@ from rcv.models.attention import FirstAttention, TemporalAttention, TextAttentio
 from rcv.models.feed_forward import NormedFeedForward
 from rcv.models.layers import CastLinear, FrozenConv2d
 from rcv.models.norms import FeatureMapsPass, activate
-from rcv.models.recompute import keeping_attention
 from rcv.models.sources import refuse_other_kinds
 
 
 class VideoTransformerBlock(BasicTransformerBlock):
     """A transformer block that ends in a self-attention of every token over its own frames."""
 
-    recomputes = False
+    recomputing = None
 
     def inflate(self, preset, frames, name):
         """Extend a 2D block in place; the temporal attention starts as the identity (a zero `to_out`)."""
@@ -54,9 +53,9 @@ class VideoTransformerBlock(BasicTransformerBlock):
         return x
 
     def _part(self, function, *args):
-        if not (self.recomputes and torch.is_grad_enabled()):
+        if self.recomputing is None or not torch.is_grad_enabled():
             return function(*args)
-        return keeping_attention(self.attn1.frames.pinning(function), *args)
+        return self.recomputing(self.attn1.frames.pinning(function), *args)
 
     def _attend(self, x, text):
         x = self.attn1(self.norm1(x)) + x  # contiguous as the attention's output is, whatever x's strides

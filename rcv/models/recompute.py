@@ -1,16 +1,20 @@
 """What the backward of a video UNet computes again instead of finding it kept."""
 
 import functools
+from contextlib import nullcontext
 
 import torch
+from diffusers.models import Transformer2DModel
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from rcv.config import nearest
+from rcv.models.offload import OffloadedTensors
 
 MODES = {
     "none": "keeps what the backward reads, but for norms and feed-forward layers, which keep their input alone",
     "selective": "keeps of a transformer block its input, what attention returned, and the feed-forward layer's input",
     "full": "keeps the inputs of blocks, as diffusers' enable_gradient_checkpointing does",
+    "offload": "keeps the inputs of blocks and of the parts of transformer blocks, in main memory",
 }
 """Modes of gradient checkpointing, the fastest first."""
 
@@ -30,20 +34,23 @@ def set_gradient_checkpointing(unet, mode):
         raise ValueError(
             f"unknown gradient checkpointing {mode!r}{nearest(mode, MODES)} (known: {', '.join(MODES)})"
         )
-    if mode == "full":
+    unet.saving = OffloadedTensors() if mode == "offload" else nullcontext()
+    if mode in ("full", "offload"):
         unet.enable_gradient_checkpointing()
     else:
         unet.disable_gradient_checkpointing()
-        recompute_in_blocks(unet, mode == "selective")
+    recompute_in_blocks(unet, {"selective": keeping_attention, "offload": keeping_inputs}.get(mode))
 
 
-def recompute_in_blocks(unet, recomputes):
-    """Let transformer blocks keep what attention returned alone, or all that their backward reads."""
+def recompute_in_blocks(unet, recomputing):
+    """Let parts of transformer blocks run by `recomputing`, one of the functions below; None recomputes nothing."""
     for module in unet.modules():
-        if hasattr(module, "recomputes"):
-            module.recomputes = recomputes
+        if hasattr(module, "recomputing"):
+            module.recomputing = recomputing
         if hasattr(module, "keeps_tokens"):  # whose keys and values the block computes again with the rest
-            module.keeps_tokens = not recomputes
+            module.keeps_tokens = recomputing is None
+        if isinstance(module, Transformer2DModel) and recomputing is not None:
+            module.gradient_checkpointing = False  # of whole blocks
 
 
 def pinning_checkpoint(frames, function=None):
@@ -68,6 +75,11 @@ def keeping_attention(function, *args):
     return checkpoint(
         function, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_KEEPING_ATTENTION
     )
+
+
+def keeping_inputs(function, *args):
+    """Return ``function(*args)``; of it the backward finds `args` alone. No random numbers in `function`."""
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 def _policy(ctx, operation, *args, **kwargs):

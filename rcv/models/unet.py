@@ -1,6 +1,7 @@
 """VideoUNet: diffusers' UNet2DConditionModel with frames folded into its batch."""
 
 import inspect
+from contextlib import nullcontext
 
 import torch
 from diffusers import ModelMixin, UNet2DConditionModel
@@ -42,6 +43,7 @@ class VideoUNet(UNet2DConditionModel):
         self.preset = preset
         self.frames = FrameCount()
         self._blocks = inflate(self, preset, self.frames)
+        self.saving = nullcontext()  # in which a forward runs: hooks for what it keeps
         self.register_to_config(preset={**vars(preset)})
         self._own_names = frozenset(name for name, _ in self.named_parameters())
         self.freeze_untrained()
@@ -162,7 +164,7 @@ class VideoUNet(UNet2DConditionModel):
             check_state(state, self._blocks, batch, sample.device)
         before = state or CarriedState({}, 0)
         kept = {} if return_state else None
-        with self.frames.pinned(frames, before, kept):
+        with self.saving, self.frames.pinned(frames, before, kept):
             (folded,) = super().forward(
                 sample.transpose(1, 2).reshape(batch * frames, channels, height, width).to(self.dtype),
                 timestep,
@@ -179,7 +181,7 @@ class VideoUNet(UNet2DConditionModel):
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func=None):
         """Recompute blocks in the backward, each with the frame count and state of its own forward."""
-        recompute_in_blocks(self, False)
+        recompute_in_blocks(self, None)
         super().enable_gradient_checkpointing(pinning_checkpoint(self.frames, gradient_checkpointing_func))
 
     def set_gradient_checkpointing(self, mode):

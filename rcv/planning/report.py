@@ -8,7 +8,12 @@ from rich.table import Table
 from rcv.planning.budget import GIB
 from rcv.planning.plans import KINDS, PASSING
 
-SLOWER = {"none": "", "selective": "about 7 % slower than none", "full": "about a third slower than none"}
+SLOWER = {
+    "none": "",
+    "selective": "about 7 % slower than none",
+    "full": "about a third slower than none",
+    "offload": "as full, with copies to main memory beside it",
+}
 """Time of a training step, measured on a CPU: docs/memory.md."""
 COLOURS = ("#264653", "#2a6f77", "#2a9d8f", "#8ab17d", "#babb74", "#e9c46a", "#f4a261", "#e76f51", "#c44536")
 

@@ -12,7 +12,7 @@ SCHEDULES = ("linear", "cosine", "constant")
 CROPS = ("random", "center")
 NOISES = ("independent", "shared", "autoregressive")
 NOISE_FORMS = ("variance_preserving", "paper")
-CHECKPOINTING = ("auto", "none", "selective", "full")
+CHECKPOINTING = ("auto", "none", "selective", "full", "offload")
 NAMED = {
     "precision": PRECISIONS,
     "gradient_checkpointing": CHECKPOINTING,
@@ -94,8 +94,8 @@ class FinetuneConfig(Config):
     )
     gradient_checkpointing: str = Field(
         "auto",
-        description="What is recomputed instead of kept: none, selective (a little slower), full (a third slower, the "
-        "least memory). auto: the fastest that fits in --memory.",
+        description="What is recomputed instead of kept: none, selective (a little slower), full (a third slower), "
+        "offload (full, and what is left to keep waits in main memory). auto: the fastest that fits in --memory.",
     )
     memory: str = Field(
         "auto",

@@ -6,7 +6,7 @@ import traceback
 
 import torch
 
-AUTO_MODES = ("none", "selective", "full")  # of gradient checkpointing, the fastest first
+from rcv.models.recompute import MODES
 
 
 class DoesNotFitError(ValueError):
@@ -38,7 +38,7 @@ def planned(settings, pipeline, device):
     limit, mode = _budget(settings.memory, device), settings.gradient_checkpointing
     if limit is None:
         return settings.model_copy(update={"gradient_checkpointing": "none" if mode == "auto" else mode})
-    modes = AUTO_MODES if mode == "auto" else (mode,)
+    modes = tuple(MODES) if mode == "auto" else (mode,)
     for mode in modes:
         made = plan("train", _setting(settings, pipeline, mode), limit)
         if made.fits:
@@ -69,7 +69,8 @@ def explained(unet, settings, last_checkpoint):
             raise
         module = _module_at(error, unet)
         kept = last_checkpoint()
-        leaner = AUTO_MODES[AUTO_MODES.index(settings.gradient_checkpointing) + 1 :]
+        modes = list(MODES)
+        leaner = modes[modes.index(settings.gradient_checkpointing) + 1 :]
         tries = [f"gradient_checkpointing {' or '.join(leaner)}"] if leaner else []
         tries += [
             "fewer frames",

@@ -7,6 +7,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from diffusers.models import Transformer2DModel
 from diffusers.training_utils import EMAModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,6 +15,8 @@ import rcv.models
 from rcv.models import PRESETS, VideoUNet, get_preset
 from rcv.models.attention import VideoAttention
 from rcv.models.blocks import VideoTransformerBlock
+from rcv.models.offload import OffloadedTensors
+from rcv.models.recompute import keeping_attention, keeping_inputs
 from rcv.ops import frame_attention
 from rcv.planning.live_bytes import LiveBytes
 from tests.models.small import randomise, small_inputs, small_unet, training_steps
@@ -144,7 +147,7 @@ def test_a_2d_unet_is_not_loaded_as_a_video_unet(tmp_path):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("mode", ["selective", "full"])
+@pytest.mark.parametrize("mode", ["selective", "full", "offload"])
 def test_gradient_checkpointing_gives_the_same_gradients(preset, mode):
     """Also when another call with another frame count comes between forward and backward."""
 
@@ -182,12 +185,16 @@ def test_gradient_checkpointing_keeps_less(mode, share):
 
 def test_gradient_checkpointing_modes_follow_each_other():
     unet = small_unet("recurrent")
-    for mode in ("full", "selective", "none"):
+    for mode in ("full", "offload", "selective", "none", "offload", "full"):
         unet.set_gradient_checkpointing(mode)
-        assert unet.is_gradient_checkpointing == (mode == "full")
+        assert unet.is_gradient_checkpointing == (mode in ("full", "offload"))
+        assert isinstance(unet.saving, OffloadedTensors) == (mode == "offload")
+        inside = {"selective": keeping_attention, "offload": keeping_inputs}.get(mode)
         blocks = [module for module in unet.modules() if isinstance(module, VideoTransformerBlock)]
         assert blocks
-        assert all(block.recomputes == (mode == "selective") for block in blocks)
+        assert all(block.recomputing is inside for block in blocks)
+        wholes = [module for module in unet.modules() if isinstance(module, Transformer2DModel)]
+        assert all(module.gradient_checkpointing == (mode == "full") for module in wholes)
     with pytest.raises(
         ValueError, match="unknown gradient checkpointing 'selectiv', did you mean 'selective'"
     ):
@@ -219,7 +226,7 @@ def test_attention_runs_once_under_selective_recomputation():
 
     once = calls("none")
     assert calls("selective") == (once[0], 2 * once[1])
-    assert calls("full") == (2 * once[0], 2 * once[1])
+    assert calls("full") == calls("offload") == (2 * once[0], 2 * once[1])
 
 
 @pytest.mark.parametrize("preset", ["tune-a-video", "paper", "recurrent"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rcv.models.attention import TextAttention
+from rcv.models.recompute import MODES
 from rcv.planning import Budget, Setting, plan
 from rcv.training import DoesNotFitError, FinetuneConfig, OutOfMemoryError, finetune, memory
 from rcv.training.checkpoint import newest_checkpoint
@@ -34,7 +35,7 @@ def needed(config, pipeline, mode):
     return plan("train", memory._setting(settings, pipeline, mode), Budget("x", None, None)).needed
 
 
-@pytest.mark.parametrize("mode", ["none", "selective", "full"])
+@pytest.mark.parametrize("mode", MODES)
 def test_auto_is_the_fastest_mode_that_fits(config, held, mode):
     longer = config.model_copy(update={"frames": 40})
     pipeline = load_base(longer)
@@ -97,7 +98,9 @@ def test_running_out_of_memory(config, monkeypatch, kind):
     message = str(error.value)
     assert "transformer_blocks.0" in message
     assert f"The last checkpoint is {kept}" in message
-    assert "Try gradient_checkpointing selective or full, fewer frames, a shorter window" in message
+    assert (
+        "Try gradient_checkpointing selective or full or offload, fewer frames, a shorter window" in message
+    )
     assert ("Tried to allocate" in message) == (kind == "cuda")
     monkeypatch.setattr(TextAttention, "forward", forward)
     resumed = finetune(settings, show_progress=False)
