@@ -16,22 +16,9 @@ struct View {
   }
 };
 
-DEVICE Global<const half> constant(Global<half> g) { return {g.at}; }
-
 struct Pool {
   View k, v;
   int frames, tokens;
-};
-
-// What a block works on: `block_index()` taken apart, the first extent fastest.
-struct Work {
-  long long rest;
-  DEVICE int next(int extent) {
-    const long long quotient = rest / extent;
-    const int i = static_cast<int>(rest - quotient * extent);
-    rest = quotient;
-    return i;
-  }
 };
 
 // The keys that one query frame attends to: slot by slot, KEYS at a time.

@@ -14,8 +14,26 @@ constexpr int WARP_ROWS = 32;
 // Distance of rows in shared memory, in halves: an odd number of 16-byte chunks, so that eight rows meet no bank twice.
 DEVICE constexpr int padded(int columns) { return columns / 8 % 2 ? columns : columns + 8; }
 
+// What a block works on: `block_index()` taken apart, the first extent fastest.
+struct Work {
+  long long rest;
+  DEVICE int next(int extent) {
+    const long long quotient = rest / extent;
+    const int i = static_cast<int>(rest - quotient * extent);
+    rest = quotient;
+    return i;
+  }
+};
+
+DEVICE Global<const half> constant(Global<half> g) { return {g.at}; }
+
 // 32 x 8 of A.
 struct Operand {
+  unsigned r[4];
+};
+
+// 8 x 8 of B, stored [k, column of c].
+struct Square {
   unsigned r[4];
 };
 
@@ -48,12 +66,15 @@ DEVICE void multiply_block_transposed(float (&c)[8], const Operand& a, Shared<ha
   mma_m8n8k4_row_col(c, a.r[2], a.r[3], r.z, r.w);
 }
 
-// c += a b for b [8, 8] stored [k, column of c].
-DEVICE void multiply_block(float (&c)[8], const Operand& a, Shared<half> b, int stride) {
+DEVICE Square load_square(Shared<half> b, int stride) {
   const Shared<half> corner = b + (lane_index() % 4) * stride + 4 * (lane_index() / 16);
   const uint2 low = read<uint2>(corner), high = read<uint2>(corner + 4 * stride);
-  mma_m8n8k4_row_row(c, a.r[0], a.r[1], low.x, low.y);
-  mma_m8n8k4_row_row(c, a.r[2], a.r[3], high.x, high.y);
+  return {{low.x, low.y, high.x, high.y}};
+}
+
+DEVICE void multiply_block(float (&c)[8], const Operand& a, const Square& b) {
+  mma_m8n8k4_row_row(c, a.r[0], a.r[1], b.r[0], b.r[1]);
+  mma_m8n8k4_row_row(c, a.r[2], a.r[3], b.r[2], b.r[3]);
 }
 
 template <class Reduction>
@@ -81,10 +102,13 @@ DEVICE void multiply_block_transposed(float (&c)[8], const Operand& a, Shared<ha
   mma_m16n8k8(c + 4, a.r[2], a.r[3], r);
 }
 
-DEVICE void multiply_block(float (&c)[8], const Operand& a, Shared<half> b, int stride) {
-  const unsigned r = load_matrix_transposed(b + (lane_index() % 8) * stride);
-  mma_m16n8k8(c, a.r[0], a.r[1], r);
-  mma_m16n8k8(c + 4, a.r[2], a.r[3], r);
+DEVICE Square load_square(Shared<half> b, int stride) {
+  return {{load_matrix_transposed(b + (lane_index() % 8) * stride)}};
+}
+
+DEVICE void multiply_block(float (&c)[8], const Operand& a, const Square& b) {
+  mma_m16n8k8(c, a.r[0], a.r[1], b.r[0]);
+  mma_m16n8k8(c + 4, a.r[2], a.r[3], b.r[0]);
 }
 
 template <class Reduction>
@@ -153,7 +177,7 @@ DEVICE void multiply(Tile<N>& c, const A& a, Shared<half> b, int stride) {
   for (int k = 0; k < K / 8; ++k) {
     const Operand x = a[k];
 #pragma unroll
-    for (int n = 0; n < N / 8; ++n) multiply_block(c.v[n], x, b + (8 * k * stride + 8 * n), stride);
+    for (int n = 0; n < N / 8; ++n) multiply_block(c.v[n], x, load_square(b + (8 * k * stride + 8 * n), stride));
   }
 }
 
@@ -176,10 +200,13 @@ struct InFlight {
   static constexpr int EACH = (ROWS + STEP - 1) / STEP;
   uint4 r[EACH];
 
+  // The first of the eight columns that a thread keeps to.
+  static DEVICE int column() { return thread_index() % ACROSS * 8; }
+
   // Rows from `valid` on are zero.
   DEVICE void fetch(Global<const half> from, long long stride, int valid) {
     const int row = thread_index() / ACROSS;
-    from = from + (row * stride + thread_index() % ACROSS * 8);
+    from = from + (row * stride + column());
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
       r[i] = make_uint4(0, 0, 0, 0);
@@ -190,7 +217,7 @@ struct InFlight {
 
   DEVICE void put(Shared<half> to) const {
     const int row = thread_index() / ACROSS;
-    to = to + (row * padded(D) + thread_index() % ACROSS * 8);
+    to = to + (row * padded(D) + column());
 #pragma unroll
     for (int i = 0; i < EACH; ++i)
       if (row < STEP && i * STEP + row < ROWS) write(to + i * STEP * padded(D), r[i]);
