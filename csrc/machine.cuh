@@ -74,6 +74,9 @@ DEVICE float exp2_approximate(float x) {
   return y;
 }
 
+// Two units in the last place, for |b| below 2^126.
+DEVICE float divide_approximate(float a, float b) { return __fdividef(a, b); }
+
 // Two halves in a register, the first in the low bits; rounded to nearest.
 DEVICE unsigned pack(float first, float second) {
   const __half2 pair = __floats2half2_rn(first, second);

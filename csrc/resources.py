@@ -4,6 +4,7 @@ Usage: resources.py MANIFEST.json
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def table(manifest):
 
 
 def _natural(name):
-    stem, _, width = name.rpartition("_d")
+    stem, width = re.fullmatch(r"(.*_[a-z])(\d+)", name).groups()
     return stem, int(width)
 
 

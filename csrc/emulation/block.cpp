@@ -8,6 +8,9 @@
 
 #include "collectives.h"
 
+// Whose matrix instructions.
+extern "C" int tensor_core = TENSOR_CORE;
+
 namespace emulation {
 namespace {
 

@@ -144,6 +144,7 @@ inline float shuffle_xor(float value, int mask) {
 }
 
 inline float exp2_approximate(float x) { return std::exp2(x); }
+inline float divide_approximate(float a, float b) { return a / b; }
 
 inline unsigned pack(float first, float second) {
   const _Float16 pair[2] = {static_cast<_Float16>(first), static_cast<_Float16>(second)};

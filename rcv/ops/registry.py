@@ -190,9 +190,12 @@ BACKENDS = {
         Backend(
             "cuda",
             _limits(*[Limits(("cuda",), HALF, (7, 0))] * 2, widest_head=160),
-            _programs("rcv.ops.cuda_backend", "frame_attention", "attention"),
+            _programs("rcv.ops.cuda_backend", "frame_attention", "attention", "recurrent_scan"),
             {"cuda.bindings": "cuda-bindings"},
-            {"gated_scan": "it has no matrix product to gain from; triton and torch run it"},
+            dict.fromkeys(
+                ("gated_scan", "mingru_scan", "rglru_scan"),
+                "it has no matrix product to gain from; triton and torch run it",
+            ),
             "rcv.ops.cuda_backend.driver",
         ),
         Backend("torch", dict.fromkeys(OPERATIONS, _ANY), _programs("rcv.ops.torch_backend", *OPERATIONS)),

@@ -26,3 +26,11 @@ def attention_kernels(request):
     libraries = [compiled(source, request.param) for source in ("attention", "attention_backward")]
     with _emulating(*libraries) as emulator:
         yield emulator
+
+
+@pytest.fixture(params=CHIPS, ids=["sm_70", "sm_75"])
+def scan_kernels(request):
+    """The emulator of one chip while rcv.ops runs recurrent_scan in it."""
+    libraries = [compiled(source, request.param) for source in ("scan", "scan_frame")]
+    with _emulating(*libraries) as emulator:
+        yield emulator

@@ -68,6 +68,14 @@ class Emulator:
         values = (ctypes.c_int * 3).in_dll(self._library(kernel), f"{kernel}_launch")
         return driver.Tile(*values)
 
+    def of_chip(self, table, tensor):
+        chip = ctypes.c_int.in_dll(self.libraries[0], "tensor_core").value
+        return table[divmod(chip, 10)]
+
+    def launch_each(self, kernel, blocks, several, tensors):
+        for parameters in several:
+            self.launch(kernel, blocks, parameters, tensors)
+
     def launch(self, kernel, blocks, parameters, tensors):
         self.launched.append(kernel)
         library = self._library(kernel)
@@ -100,10 +108,13 @@ def _extent(t):
 def standing_in(*libraries):
     """Run the cuda backend's launches in these libraries, with poisoned outputs."""
     emulator = Emulator(*libraries)
-    former = driver.tile, driver.launch
-    driver.tile, driver.launch = emulator.tile, emulator.launch
+    names = ("tile", "of_chip", "launch", "launch_each")
+    former = {name: getattr(driver, name) for name in names}
     try:
+        for name in names:
+            setattr(driver, name, getattr(emulator, name))
         with poisoned():
             yield emulator
     finally:
-        driver.tile, driver.launch = former
+        for name, function in former.items():
+            setattr(driver, name, function)

@@ -73,8 +73,17 @@ def planning(capability):
 
 def tile(kernel, tensor):
     """Return the Tile of a kernel on the device of a tensor."""
-    capability = _planned or torch.cuda.get_device_capability(tensor.device)
-    return _tiles(target_of(capability))[kernel]
+    return _tiles(target_of(_capability(tensor)))[kernel]
+
+
+def of_chip(table, tensor):
+    """Return the entry of a table by compute capability for the device of a tensor: the highest not above its own."""
+    capability = _capability(tensor)
+    return table[max(c for c in table if c <= capability)]
+
+
+def _capability(tensor):
+    return _planned or torch.cuda.get_device_capability(tensor.device)
 
 
 class Loaded(NamedTuple):
@@ -132,6 +141,11 @@ def launch(kernel, blocks, parameters, tensors):
     tensors : sequence of (Tensor or None)
         Those whose addresses the parameters hold; the first decides on the device.
     """
+    launch_each(kernel, blocks, [parameters], tensors)
+
+
+def launch_each(kernel, blocks, several, tensors):
+    """Run a kernel once for each of several parameters, in order: what precedes a launch is done once for all."""
     if _planned is not None:
         return
     from cuda.bindings import driver as cuda
@@ -141,19 +155,20 @@ def launch(kernel, blocks, parameters, tensors):
         loaded = functions(device.index)
         _check(cuda, cuda.cuCtxSetCurrent(loaded.context))
         size = loaded.tiles[kernel]
-        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
         stream = torch.cuda.current_stream(device).cuda_stream
         function = loaded.functions[kernel]
-        done = cuda.cuLaunchKernel(
-            function,
-            *(blocks, 1, 1),
-            *(size.threads, 1, 1),
-            size.shared_bytes,
-            stream,
-            ctypes.addressof(arguments),
-            0,
-        )
-        _check(cuda, done)
+        for parameters in several:
+            arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
+            done = cuda.cuLaunchKernel(
+                function,
+                *(blocks, 1, 1),
+                *(size.threads, 1, 1),
+                size.shared_bytes,
+                stream,
+                ctypes.addressof(arguments),
+                0,
+            )
+            _check(cuda, done)
 
 
 def _check(cuda, answer):
