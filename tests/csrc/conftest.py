@@ -1,6 +1,7 @@
 """The cuda backend on CPU tensors: its launches run in the emulation."""
 
 import contextlib
+import shutil
 
 import pytest
 
@@ -18,6 +19,13 @@ def _emulating(*libraries):
 def emulating():
     """`with emulating(*libraries) as emulator`: rcv.ops runs on the cuda backend, launches in these libraries."""
     return _emulating
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A folder for sources with a fault, gone afterwards: there are many."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(params=CHIPS, ids=["sm_70", "sm_75"])

@@ -1,16 +1,15 @@
 """Faults put into the sources on purpose: the tests' comparison, or the emulation's checks, must find each."""
 
-import shutil
-
 import pytest
 import torch
 
 from rcv.ops import FrameTable, frame_attention, reference
 from tests.csrc.emulation import CSRC, EmulationError, compiled
+from tests.csrc.faults import with_fault
 from tests.ops.cases import assert_close_to_reference, attention_inputs, normal
 
 # Compiled without the other head dims, which the faults don't need.
-OTHERS = ("32", "64", "80", "128", "160")
+OTHERS = [f"\n{macro}({width})" for macro in ("FORWARD", "BACKWARD") for width in (32, 64, 80, 128, 160)]
 
 FORWARD = {
     "dropped barrier": ("block_barrier();  // keys are there, values and probabilities are free", ""),
@@ -34,21 +33,6 @@ BACKWARD = {
 }
 
 
-def _with_fault(folder, fault):
-    """Copy the sources into a folder, head dim 40 alone, with one piece of text replaced where it occurs."""
-    written, wrong = fault
-    found = 0
-    for path in [*CSRC.glob("*.cu"), *CSRC.glob("*.cuh")]:
-        if path.name == "machine.cuh":
-            continue
-        text = path.read_text()
-        found += written in text
-        for width in OTHERS:
-            text = text.replace(f"\nFORWARD({width})", "").replace(f"\nBACKWARD({width})", "")
-        (folder / path.name).write_text(text.replace(written, wrong))
-    assert found, f"the sources do not hold {written!r}"
-
-
 def _differs(emulating, folder, source):
     """Run forward and backward with `source` from a folder and the rest as it is."""
     libraries = [
@@ -69,26 +53,20 @@ def _differs(emulating, folder, source):
         assert_close_to_reference(ours, truth, q, pools, bias)
 
 
-@pytest.fixture
-def sources(tmp_path):
-    yield tmp_path
-    shutil.rmtree(tmp_path)
-
-
 def test_without_a_fault_nothing_differs(emulating, sources):
-    _with_fault(sources, ("forward", "forward"))
+    with_fault(sources, ("forward", "forward"), OTHERS)
     _differs(emulating, sources, "attention")
 
 
 @pytest.mark.parametrize("fault", FORWARD.values(), ids=FORWARD)
 def test_forward_fault_is_found(emulating, sources, fault):
-    _with_fault(sources, fault)
+    with_fault(sources, fault, OTHERS)
     with pytest.raises((EmulationError, AssertionError)):
         _differs(emulating, sources, "attention")
 
 
 @pytest.mark.parametrize("fault", BACKWARD.values(), ids=BACKWARD)
 def test_backward_fault_is_found(emulating, sources, fault):
-    _with_fault(sources, fault)
+    with_fault(sources, fault, OTHERS)
     with pytest.raises((EmulationError, AssertionError)):
         _differs(emulating, sources, "attention_backward")
