@@ -23,12 +23,16 @@ class BuildWithCMake(build_py):
 
     def run(self):
         super().run()
-        if os.environ.get("RCV_BUILD_CUDA", "1") == "0" or not sys.platform.startswith("linux"):
-            return
         package = ROOT / "rcv" if self.editable_mode else Path(self.build_lib).resolve() / "rcv"
-        self.build_kernels(package / "csrc")
+        target = package / "csrc"
+        left_out = os.environ.get("RCV_BUILD_CUDA", "1") == "0" or not sys.platform.startswith("linux")
+        built = set() if left_out else self.build_kernels(target)
+        # setuptools packs whatever a former build left there.
+        for stale in {*target.glob("*")} - built:
+            stale.unlink()
 
     def build_kernels(self, target):
+        """Build the kernels into a folder and return the files that they are in."""
         cmake = shutil.which("cmake")
         if cmake is None:
             raise SystemExit(
@@ -48,6 +52,7 @@ class BuildWithCMake(build_py):
         ]
         subprocess.run([*configure, f"-DCMAKE_INSTALL_PREFIX={target}"], check=True)
         subprocess.run([cmake, "--build", str(build), "--target", "install"], check=True)
+        return {Path(line) for line in (build / "install_manifest.txt").read_text().splitlines()}
 
 
 setup(
