@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +45,16 @@ def _tiles(target):
 def obstacles():
     """Return why no kernel can run on this machine, as sentences: empty if nothing stands in the way."""
     reasons = []
-    if not manifest()["kernels"]:
+    kernels = manifest()["kernels"].values()
+    if not kernels:
         reasons.append(
             "rcv was built without its CUDA kernels (on Linux, without RCV_BUILD_CUDA=0, it has them)"
+        )
+    files = {f"{kernel['source']}.{target}" for kernel in kernels for target in {*NATIVE.values(), NEWER}}
+    missing = sorted(name for name in files if not (FOLDER / name).exists())
+    if missing:
+        reasons.append(
+            f"compiled kernels are missing from {FOLDER}: {', '.join(missing)}. Install rcv-video again"
         )
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -101,7 +109,8 @@ def functions(index):
     Raises
     ------
     RuntimeError
-        If a graph is being captured, which must not load; or if the driver refuses.
+        If a graph is being captured, which must not load; or if the driver refuses: then nothing stays loaded, and
+        the next call tries again.
     """
     from cuda.bindings import driver as cuda
 
@@ -110,22 +119,38 @@ def functions(index):
             "rcv's CUDA kernels are not loaded yet and a graph is being captured: run the operation once before"
         )
     torch.cuda.current_stream(index).query()  # PyTorch makes its context on first use
-    (device,) = _check(cuda, cuda.cuDeviceGet(index))
-    (context,) = _check(cuda, cuda.cuDevicePrimaryCtxRetain(device))
-    _check(cuda, cuda.cuCtxSetCurrent(context))
-    target = target_of(torch.cuda.get_device_capability(index))
-    tiles = _tiles(target)
+    capability = torch.cuda.get_device_capability(index)
+    target = target_of(capability)
+    place = f"device {index} of compute capability {capability[0]}.{capability[1]}"
+    (device,) = _check(cuda, cuda.cuDeviceGet(index), f"looking for {place}")
+    (context,) = _check(cuda, cuda.cuDevicePrimaryCtxRetain(device), f"taking the context of {place}")
+    modules = {}
+    try:
+        _check(cuda, cuda.cuCtxSetCurrent(context), f"taking the context of {place}")
+        found = _load(cuda, target, place, modules)
+    except RuntimeError:
+        for module in modules.values():
+            cuda.cuModuleUnload(module)
+        cuda.cuDevicePrimaryCtxRelease(device)
+        raise
+    return Loaded(context, found, _tiles(target))
+
+
+def _load(cuda, target, place, modules):
+    """Return the functions of a target by kernel; adds what it loads to `modules`."""
     opt_in = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    modules, found = {}, {}
+    found = {}
     for name, kernel in manifest()["kernels"].items():
         source = kernel["source"]
+        doing = f"loading {source}.{target} on {place}"
         if source not in modules:
             # The driver takes PTX as text that ends in a zero byte.
             code = (FOLDER / f"{source}.{target}").read_bytes() + b"\0"
-            (modules[source],) = _check(cuda, cuda.cuModuleLoadData(code))
-        (found[name],) = _check(cuda, cuda.cuModuleGetFunction(modules[source], name.encode()))
-        _check(cuda, cuda.cuFuncSetAttribute(found[name], opt_in, tiles[name].shared_bytes))
-    return Loaded(context, found, tiles)
+            (modules[source],) = _check(cuda, cuda.cuModuleLoadData(code), doing)
+        (found[name],) = _check(cuda, cuda.cuModuleGetFunction(modules[source], name.encode()), doing)
+        shared_bytes = _tiles(target)[name].shared_bytes
+        _check(cuda, cuda.cuFuncSetAttribute(found[name], opt_in, shared_bytes), f"{doing}, {name}")
+    return found
 
 
 def launch(kernel, blocks, parameters, tensors):
@@ -145,21 +170,33 @@ def launch(kernel, blocks, parameters, tensors):
 
 
 def launch_each(kernel, blocks, several, tensors):
-    """Run a kernel once for each of several parameters, in order: what precedes a launch is done once for all."""
+    """Run a kernel once for each of several parameters, in order: what precedes a launch is done once for all.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is on another device than the first.
+    RuntimeError
+        If the driver refuses, `torch.OutOfMemoryError` for want of memory; names the kernel and the tensors.
+    """
     if _planned is not None:
         return
     from cuda.bindings import driver as cuda
 
     device = tensors[0].device
+    if any(t is not None and t.device != device for t in tensors):
+        raise ValueError(f"{kernel} takes tensors on one device, not {_described(tensors)}")
     with torch.cuda.device(device):
         loaded = functions(device.index)
-        _check(cuda, cuda.cuCtxSetCurrent(loaded.context))
         size = loaded.tiles[kernel]
         stream = torch.cuda.current_stream(device).cuda_stream
         function = loaded.functions[kernel]
+        answer = cuda.cuCtxSetCurrent(loaded.context)
         for parameters in several:
+            if answer[0] != cuda.CUresult.CUDA_SUCCESS:
+                break
             arguments = (ctypes.c_void_p * 1)(ctypes.addressof(parameters))
-            done = cuda.cuLaunchKernel(
+            answer = cuda.cuLaunchKernel(
                 function,
                 *(blocks, 1, 1),
                 *(size.threads, 1, 1),
@@ -168,13 +205,32 @@ def launch_each(kernel, blocks, several, tensors):
                 ctypes.addressof(arguments),
                 0,
             )
-            _check(cuda, done)
+        if answer[0] != cuda.CUresult.CUDA_SUCCESS:
+            _check(cuda, answer, f"launching {kernel} on {_described(tensors)}{_later()}")
 
 
-def _check(cuda, answer):
+def _described(tensors):
+    """Shapes, dtypes and devices of tensors, those of the same kind once."""
+    kinds = dict.fromkeys(
+        f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)} ({t.device})" for t in tensors if t is not None
+    )
+    return ", ".join(kinds)
+
+
+def _later():
+    """A kernel fails after its launch: another may be the one that reports it."""
+    if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1":
+        return ""
+    return (
+        ". It may be an earlier kernel that failed; with CUDA_LAUNCH_BLOCKING=1 each reports its own errors"
+    )
+
+
+def _check(cuda, answer, doing):
     """Return what a driver call gave besides its status, which must be success."""
     status, *values = answer
     if status != cuda.CUresult.CUDA_SUCCESS:
         text = cuda.cuGetErrorString(status)[1]
-        raise RuntimeError(f"CUDA driver: {text.decode() if text else status}")
+        error = torch.OutOfMemoryError if status == cuda.CUresult.CUDA_ERROR_OUT_OF_MEMORY else RuntimeError
+        raise error(f"CUDA driver: {text.decode() if text else status}, {doing}")
     return values
