@@ -35,6 +35,11 @@ struct Trace {
   long read_block_epoch = -1, read_warp_epoch = -1;
 };
 
+// Which block of a launch wrote two bytes of global memory, and which read them: NOBODY, MANY or its index.
+struct GlobalTrace {
+  long long writer = NOBODY, reader = NOBODY;
+};
+
 struct Block {
   const std::function<void()>* kernel;
   long long index;
@@ -50,6 +55,7 @@ struct Block {
   std::vector<long> warp_epochs;
   const Buffer* buffers;
   int buffer_count;
+  std::vector<std::vector<GlobalTrace>> global_traces;  // by buffer
 };
 
 Block block;
@@ -168,6 +174,8 @@ const char* run(const std::function<void()>& kernel, long long blocks, int threa
   block.shared_bytes = shared_bytes;
   block.buffers = buffers;
   block.buffer_count = buffer_count;
+  block.global_traces.resize(buffer_count);
+  for (int i = 0; i < buffer_count; ++i) block.global_traces[i].assign((buffers[i].bytes + 1) / 2, GlobalTrace());
   block.error.clear();
   for (block.index = 0; block.index < blocks && block.error.empty(); ++block.index) run_block();
   return block.error.empty() ? nullptr : block.error.c_str();
@@ -185,14 +193,39 @@ void fail(const char* reason) { throw std::runtime_error(reason + where()); }
 char* shared_start() { return reinterpret_cast<char*>(block.shared.data()); }
 int shared_bytes() { return block.shared_bytes; }
 
-void check_global(const void* at, int bytes) {
+namespace {
+
+// The traces of an access, in the first buffer that holds it.
+GlobalTrace* global_traces(const void* at, int bytes) {
   const char* start = static_cast<const char*>(at);
   if (reinterpret_cast<unsigned long long>(start) % bytes) fail("misaligned global access");
   for (int i = 0; i < block.buffer_count; ++i) {
     const Buffer& buffer = block.buffers[i];
-    if (start >= buffer.start && start + bytes <= buffer.start + buffer.bytes) return;
+    if (start >= buffer.start && start + bytes <= buffer.start + buffer.bytes)
+      return block.global_traces[i].data() + (start - buffer.start) / 2;
   }
   fail("global access out of bounds");
+}
+
+bool of_another_block(long long who) { return who != NOBODY && who != block.index; }
+
+}  // namespace
+
+void note_global_read(const void* at, int bytes) {
+  GlobalTrace* const traces = global_traces(at, bytes);
+  for (int i = 0; i < bytes / 2; ++i) {
+    if (of_another_block(traces[i].writer)) fail("global memory read that another block writes");
+    traces[i].reader = of_another_block(traces[i].reader) ? MANY : block.index;
+  }
+}
+
+void note_global_write(const void* at, int bytes) {
+  GlobalTrace* const traces = global_traces(at, bytes);
+  for (int i = 0; i < bytes / 2; ++i) {
+    if (of_another_block(traces[i].writer)) fail("global memory written by two blocks");
+    if (of_another_block(traces[i].reader)) fail("global memory written that another block reads");
+    traces[i].writer = block.index;
+  }
 }
 
 void check_shared(const void* at, int bytes, const void* low, const void* high) {

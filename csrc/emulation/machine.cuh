@@ -1,8 +1,8 @@
 // The machine of csrc/machine.cuh on a host: every thread of a block is a fiber, collectives are where they meet.
 //
 // Checked: accesses outside of the shared array or the global buffers, misaligned ones, reads of shared memory that
-// nothing wrote, accesses of one place by two threads without a barrier between them, and threads of a warp or a
-// block that do not meet. Compile with -DTENSOR_CORE=70 or 75.
+// nothing wrote, accesses of one place by two threads without a barrier between them (in global memory by two blocks of
+// a launch, which nothing orders), and threads of a warp or a block that do not meet. Compile with -DTENSOR_CORE=70 or 75.
 #pragma once
 
 #include <cmath>
@@ -45,7 +45,8 @@ void meet(Meeting meeting, void* brought = nullptr);
 
 char* shared_start();
 int shared_bytes();
-void check_global(const void* at, int bytes);
+void note_global_read(const void* at, int bytes);
+void note_global_write(const void* at, int bytes);
 void check_shared(const void* at, int bytes, const void* low, const void* high);
 void note_shared_read(const void* at, int bytes);
 void note_shared_write(const void* at, int bytes);
@@ -79,7 +80,7 @@ struct Shared {
 
 template <class V, class T>
 V read(Global<T> from) {
-  emulation::check_global(from.at, sizeof(V));
+  emulation::note_global_read(from.at, sizeof(V));
   V value;
   std::memcpy(&value, from.at, sizeof(V));
   return value;
@@ -87,7 +88,7 @@ V read(Global<T> from) {
 
 template <class V, class T>
 void write(Global<T> to, V value) {
-  emulation::check_global(to.at, sizeof(V));
+  emulation::note_global_write(to.at, sizeof(V));
   std::memcpy(to.at, &value, sizeof(V));
 }
 

@@ -26,6 +26,11 @@ FOUND = {
     "written_before_barrier": "without a barrier between",
     "lane_before_warp_barrier": "without a barrier between|nothing wrote",
 }
+BETWEEN_BLOCKS = {
+    "written_by_two_blocks": "written by two blocks",
+    "read_from_another_block": "read that another block writes",
+    "written_where_another_block_reads": "written that another block reads",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,6 @@ def _run(emulator, kernel, thread, blocks=1):
 
 def test_threads_meet_at_barriers(emulator):
     assert _run(emulator, "nothing", -1).tolist() == list(range(63, -1, -1))
-    assert _run(emulator, "nothing", -1, blocks=2).tolist() == list(range(64))
 
 
 @pytest.mark.parametrize("thread", [0, 31, 33, 63])
@@ -51,9 +55,16 @@ def test_it_finds(emulator, kernel, found, thread):
         _run(emulator, kernel, thread)
 
 
-@pytest.mark.parametrize("kernel", FOUND)
+@pytest.mark.parametrize("thread", [0, 17])
+@pytest.mark.parametrize(("kernel", "found"), BETWEEN_BLOCKS.items())
+def test_it_finds_what_no_order_of_blocks_is_sure_of(emulator, kernel, found, thread):
+    with pytest.raises(EmulationError, match=found):
+        _run(emulator, kernel, thread, blocks=2)
+
+
+@pytest.mark.parametrize("kernel", [*FOUND, *BETWEEN_BLOCKS])
 def test_it_finds_nothing_where_nobody_errs(emulator, kernel):
-    _run(emulator, kernel, 64)
+    _run(emulator, kernel, 64, blocks=2 if kernel in BETWEEN_BLOCKS else 1)
 
 
 def test_both_machines_have_the_same_vocabulary():

@@ -72,3 +72,22 @@ WRONG(lane_before_warp_barrier) {
   write(a + thread_index(), 1.0f);
   if (errs(p)) write(global(p), read<float>(a + (thread_index() ^ 1)));
 }
+
+// Of two blocks, the second errs: each has 32 of the numbers.
+DEVICE Global<float> of_block(const Parameters& p, long long block) { return global(p) + 32 * block; }
+
+WRONG(written_by_two_blocks) {
+  if (thread_index() < 32) write(of_block(p, block_index()) + (thread_index() - 32 * block_index() * errs(p)), 1.0f);
+}
+
+WRONG(read_from_another_block) {
+  if (thread_index() >= 32) return;
+  write(of_block(p, block_index()) + thread_index(), 1.0f);
+  read<float>(of_block(p, errs(p) ? 0 : block_index()) + thread_index());
+}
+
+WRONG(written_where_another_block_reads) {
+  if (thread_index() >= 32) return;
+  if (block_index() == 0) read<float>(global(p) + thread_index());
+  if (block_index() == 1) write(global(p) + (errs(p) ? 0 : 32 + thread_index()), 1.0f);
+}
