@@ -7,7 +7,7 @@
 // 64 tokens ask 64 operations of a byte of the weight: at a V100's 1024 a clock and multiprocessor 2 TB/s, which its
 // second cache just has. 128 tokens would ask half of that, but their state alone is 84 KB, more than a T4 has, and
 // leaves 16 warps 128 registers each where these need more (computed). A warp takes all 64 rows and an eighth of the
-// columns: 56 reads of shared memory for 8 channels instead of 88 of 32 rows and a quarter. Slabs of 32 rows, twice,
+// columns: the block loads 56 operands for 8 channels; 88 with 32 rows and a quarter. Slabs of 32 rows, twice,
 // are beyond 64 KB; one at a time would wait at a second barrier.
 template <int WIDTH>
 struct WalkTile {

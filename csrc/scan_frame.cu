@@ -13,14 +13,15 @@ struct FrameTile {
   static constexpr int DEPTH = 32;
   static constexpr int FORMER_ROW = padded(DEPTH);
   static constexpr int ROW = padded(COLUMNS);
-  static constexpr int FORMER = 2 * ROWS * FORMER_ROW;  // bytes of one
-  static constexpr int WEIGHT = 2 * DEPTH * ROW;
+  static constexpr int FORMER = ROWS * FORMER_ROW;
+  static constexpr int WEIGHT = DEPTH * ROW;
 
   static constexpr int FORMERS = 0;
-  static constexpr int WEIGHTS = FORMERS + 2 * FORMER;
+  static constexpr int WEIGHTS = FORMERS + 2 * 2 * FORMER;
   static constexpr int STAGING = 0;  // when the products are done
-  static constexpr int STAGED = 2 * ROWS * ROW;
-  static constexpr int SHARED = WEIGHTS + 2 * WEIGHT > STAGED ? WEIGHTS + 2 * WEIGHT : STAGED;
+  static constexpr int STAGED = STAGING + 2 * ROWS * ROW;
+  static constexpr int MULTIPLIED = WEIGHTS + 2 * 2 * WEIGHT;
+  static constexpr int SHARED = MULTIPLIED > STAGED ? MULTIPLIED : STAGED;
 };
 
 // 64 operations a byte read from the second cache: a V100's 100 TFLOP/s ask 1.6 TB/s of its 2.
@@ -41,8 +42,8 @@ DEVICE void one_frame(const ScanParameters& p) {
   TallTile<T::PART> c;
   clear(c);
   if (p.former.data) {
-    const auto formers = shared_array<half>(T::FORMERS, T::FORMER);
-    const auto weights = shared_array<half>(T::WEIGHTS, T::WEIGHT);
+    const auto formers = shared_array<half>(T::FORMERS, 2 * T::FORMER);
+    const auto weights = shared_array<half>(T::WEIGHTS, 2 * T::WEIGHT);
     const auto former = constant(p.former.at(video, 0, first_token));
     const Global<const half> weight = Global<const half>{p.weight} + first_column;
     InFlight<T::ROWS, T::DEPTH, T::THREADS> a;
@@ -62,18 +63,18 @@ DEVICE void one_frame(const ScanParameters& p) {
         a.fetch(former + next, p.former.token, next + a.column() < p.channels ? left : 0);
         b.fetch(weight + next * p.weight_row, p.weight_row, contracted - next);
       }
-      multiply<T::DEPTH>(c, formers + (current * T::ROWS + warp_row) * T::FORMER_ROW, T::FORMER_ROW,
-                         weights + (current * T::DEPTH * T::ROW + warp_column), T::ROW);
+      multiply<T::DEPTH>(c, formers + (current * T::FORMER + warp_row * T::FORMER_ROW), T::FORMER_ROW,
+                         weights + (current * T::WEIGHT + warp_column), T::ROW);
       current ^= 1;
       if (more) {
-        a.put(formers + current * T::ROWS * T::FORMER_ROW);
-        b.put(weights + current * T::DEPTH * T::ROW);
+        a.put(formers + current * T::FORMER);
+        b.put(weights + current * T::WEIGHT);
       }
       block_barrier();  // the next ones are there, these are free
     }
   }
 
-  // Fetched only now: in flight from the start they would leave registers for half as many narrow blocks.
+  // Fetched only now: in flight from the start they cost 20 to 40 registers, and a V100 one of its four narrow blocks.
   InFlight<T::ROWS, T::COLUMNS, T::THREADS> added, states;
   const int tokens = added.column() < columns ? left : 0;
   added.fetch(constant(p.added.at(video, 0, first_token) + first_column), p.added.token, tokens);
@@ -85,14 +86,14 @@ DEVICE void one_frame(const ScanParameters& p) {
                                               columns);
 }
 
-#define FRAME(Of, COLUMNS)                                                                             \
-  LAUNCH(recurrent_scan_frame_fwd_kernel_n##COLUMNS, Of::THREADS, Of::ROWS, Of::SHARED)            \
-  KERNEL(recurrent_scan_frame_fwd_kernel_n##COLUMNS, ScanParameters, Of::THREADS, 1) {                 \
-    one_frame<Of, false>(p);                                                                           \
-  }                                                                                                      \
-  LAUNCH(recurrent_scan_frame_bwd_kernel_n##COLUMNS, Of::THREADS, Of::ROWS, Of::SHARED)            \
-  KERNEL(recurrent_scan_frame_bwd_kernel_n##COLUMNS, ScanParameters, Of::THREADS, 1) {                 \
-    one_frame<Of, true>(p);                                                                            \
+#define FRAME(Of, COLUMNS)                                                                    \
+  LAUNCH(recurrent_scan_frame_fwd_kernel_n##COLUMNS, Of::THREADS, Of::ROWS, Of::SHARED)       \
+  KERNEL(recurrent_scan_frame_fwd_kernel_n##COLUMNS, ScanParameters, Of::THREADS, 1) {        \
+    one_frame<Of, false>(p);                                                                  \
+  }                                                                                           \
+  LAUNCH(recurrent_scan_frame_bwd_kernel_n##COLUMNS, Of::THREADS, Of::ROWS, Of::SHARED)       \
+  KERNEL(recurrent_scan_frame_bwd_kernel_n##COLUMNS, ScanParameters, Of::THREADS, 1) {        \
+    one_frame<Of, true>(p);                                                                   \
   }
 
 FRAME(Narrow, 64)

@@ -89,6 +89,12 @@ def test_any_width_frame_by_frame(scan_kernels, monkeypatch, activation, columns
     assert scan_kernels.launched == [f"recurrent_scan_{name}_kernel_n{columns}" for name in names]
 
 
+@pytest.mark.parametrize("width", [640, 1280])
+def test_widths_of_the_unet(scan_kernels, width):
+    assert_close_to_reference(*_pair("tanh"), *_inputs(2, tokens=9, width=width))
+    assert set(scan_kernels.launched) == {f"recurrent_scan_frame_{d}_kernel_n64" for d in ("fwd", "bwd")}
+
+
 @pytest.mark.parametrize(
     ("shape", "chip", "kernels"),
     [
@@ -148,6 +154,8 @@ def test_slices_are_read_in_place(scan_kernels, way, monkeypatch):
     h = recurrent_scan(x, weight, h0)
     assert {x.data_ptr(), h0.data_ptr()} <= {t.data_ptr() for t in read}
     assert torch.equal(h, recurrent_scan(x.contiguous(), weight, h0.contiguous()))
+    misaligned = torch.zeros(x.numel() + 1, dtype=HALF)[1:].view(x.shape).copy_(x)
+    assert torch.equal(h, recurrent_scan(misaligned, weight, h0))
 
 
 def _noting(of, read):

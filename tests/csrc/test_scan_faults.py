@@ -69,7 +69,7 @@ BY_FRAMES = {
         "next + a.column() <= p.channels",
     ),
     "state not carried on to the next depth": ("a.fetch(former + next", "a.fetch(former"),
-    "columns of the first warp": ("T::DEPTH * T::ROW + warp_column)", "T::DEPTH * T::ROW)"),
+    "columns of the first warp": ("T::WEIGHT + warp_column)", "T::WEIGHT)"),
     "first columns again": (
         "p.added.at(video, 0, first_token) + first_column",
         "p.added.at(video, 0, first_token)",
