@@ -27,7 +27,8 @@ struct ScanParameters {
   const half* weight;  // [contracted channel, channel]: W^T; backward W
   long long weight_row;
   int frames, tokens, channels;
-  int tanh;  // or relu
+  int tanh;   // or relu
+  int frame;  // of a launch that does one
 };
 
 // Rows that a warp works on: a square of the weight that it loads serves two operands.

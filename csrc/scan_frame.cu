@@ -39,18 +39,24 @@ DEVICE void one_frame(const ScanParameters& p) {
   const int warp_row = warp_index() / T::COLUMN_GROUPS * TALL_ROWS;
   const int warp_column = warp_index() % T::COLUMN_GROUPS * T::PART;
 
+  // Only the first frame of a scan reads `former`: what precedes the others is in `out`.
+  const int frame = p.frame, before = REVERSED ? frame + 1 : frame - 1;
+  const bool first = REVERSED ? before == p.frames : before < 0;
+
   TallTile<T::PART> c;
   clear(c);
-  if (p.former.data) {
+  if (!first || p.former.data) {
     const auto formers = shared_array<half>(T::FORMERS, 2 * T::FORMER);
     const auto weights = shared_array<half>(T::WEIGHTS, 2 * T::WEIGHT);
-    const auto former = constant(p.former.at(video, 0, first_token));
+    const auto former =
+        constant(first ? p.former.at(video, 0, first_token) : p.out.at(video, before, first_token));
+    const long long former_token = first ? p.former.token : p.out.token;
     const Global<const half> weight = Global<const half>{p.weight} + first_column;
     InFlight<T::ROWS, T::DEPTH, T::THREADS> a;
     InFlight<T::DEPTH, T::COLUMNS, T::THREADS> b;
     // Of a thread's column: nothing where there is none.
     const int contracted = b.column() < columns ? p.channels : 0;
-    a.fetch(former, p.former.token, a.column() < p.channels ? left : 0);
+    a.fetch(former, former_token, a.column() < p.channels ? left : 0);
     b.fetch(weight, p.weight_row, contracted);
     a.put(formers);
     b.put(weights);
@@ -60,7 +66,7 @@ DEVICE void one_frame(const ScanParameters& p) {
       const int next = k + T::DEPTH;
       const bool more = next < p.channels;
       if (more) {
-        a.fetch(former + next, p.former.token, next + a.column() < p.channels ? left : 0);
+        a.fetch(former + next, former_token, next + a.column() < p.channels ? left : 0);
         b.fetch(weight + next * p.weight_row, p.weight_row, contracted - next);
       }
       multiply<T::DEPTH>(c, formers + (current * T::FORMER + warp_row * T::FORMER_ROW), T::FORMER_ROW,
@@ -77,13 +83,13 @@ DEVICE void one_frame(const ScanParameters& p) {
   // Fetched only now: in flight from the start they cost 20 to 40 registers, and a V100 one of its four narrow blocks.
   InFlight<T::ROWS, T::COLUMNS, T::THREADS> added, states;
   const int tokens = added.column() < columns ? left : 0;
-  added.fetch(constant(p.added.at(video, 0, first_token) + first_column), p.added.token, tokens);
-  if (REVERSED) states.fetch(constant(p.states.at(video, 0, first_token) + first_column), p.states.token, tokens);
+  added.fetch(constant(p.added.at(video, frame, first_token) + first_column), p.added.token, tokens);
+  if (REVERSED) states.fetch(constant(p.states.at(video, frame, first_token) + first_column), p.states.token, tokens);
   const auto staging = shared_array<half>(T::STAGING, T::ROWS * T::ROW);
   finish<REVERSED>(p, c, added, states, staging, staging + (warp_row * T::ROW + warp_column), T::ROW,
                    columns - warp_column);
-  copy_valid<T::ROWS, T::COLUMNS, T::THREADS>(p.out.at(video, 0, first_token) + first_column, p.out.token, staging, left,
-                                              columns);
+  copy_valid<T::ROWS, T::COLUMNS, T::THREADS>(p.out.at(video, frame, first_token) + first_column, p.out.token, staging,
+                                              left, columns);
 }
 
 #define FRAME(Of, COLUMNS)                                                                    \

@@ -159,9 +159,9 @@ def test_slices_are_read_in_place(scan_kernels, way, monkeypatch):
 
 
 def _noting(of, read):
-    def noting(t, frame=0):
+    def noting(t):
         read.extend([] if t is None else [t])
-        return of(t, frame)
+        return of(t)
 
     return noting
 

@@ -7,7 +7,7 @@ import torch
 
 from rcv.ops import recurrent_scan, reference
 from rcv.ops.cuda_backend import scan as cuda_scan
-from tests.csrc.emulation import CHIPS, CSRC, EmulationError, compiled
+from tests.csrc.emulation import CHIPS, EmulationError, compiled
 from tests.csrc.faults import with_fault
 from tests.ops.cases import assert_close_to_reference, normal
 
@@ -71,8 +71,20 @@ BY_FRAMES = {
     "state not carried on to the next depth": ("a.fetch(former + next", "a.fetch(former"),
     "columns of the first warp": ("T::WEIGHT + warp_column)", "T::WEIGHT)"),
     "first columns again": (
-        "p.added.at(video, 0, first_token) + first_column",
-        "p.added.at(video, 0, first_token)",
+        "p.added.at(video, frame, first_token) + first_column",
+        "p.added.at(video, frame, first_token)",
+    ),
+    "next frame": (
+        "p.added.at(video, frame, first_token)",
+        "p.added.at(video, (frame + 1) % p.frames, first_token)",
+    ),
+    "the frame before the one before": (
+        "p.out.at(video, before,",
+        "p.out.at(video, REVERSED ? before : before / 2,",
+    ),
+    "the first frame not told from others": (
+        "before == p.frames : before < 0",
+        "before == p.frames : before == 0",
     ),
     "next video": ("p.former.at(video, 0", "p.former.at(video ^ 1, 0"),
 }
@@ -138,11 +150,15 @@ def test_fault_is_found(emulating, sources, monkeypatch, fault, walks, chip):
 
 @pytest.mark.parametrize("wrong", HOST.values(), ids=HOST)
 def test_launches_in_the_wrong_order_are_found(emulating, monkeypatch, wrong):
-    with emulating(compiled("scan_frame", 70, folder=CSRC)) as emulator:
-        in_order = emulator.launch_each
-        monkeypatch.setattr(
-            cuda_scan.driver, "launch_each", lambda k, b, several, t: in_order(k, b, wrong(list(several)), t)
+    monkeypatch.setattr(cuda_scan, "_walks", lambda t: False)
+    # The emulator puts back what it replaces: what is patched within must be gone by then.
+    with emulating(compiled("scan_frame", 70)) as emulator, monkeypatch.context() as patch:
+        patch.setattr(
+            cuda_scan.driver,
+            "launch_each",
+            lambda kernel, blocks, several, tensors: emulator.launch_each(
+                kernel, blocks, wrong(several), tensors
+            ),
         )
-        monkeypatch.setattr(cuda_scan, "_walks", lambda t: False)
         with pytest.raises(AssertionError):
             _check()

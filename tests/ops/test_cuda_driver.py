@@ -118,6 +118,12 @@ def test_every_chip_loads_the_code_that_runs_on_it(answering, capability, target
         assert fake.shared_bytes == {name: tile.shared_bytes for name, tile in driver._tiles(target).items()}
 
 
+@pytest.mark.parametrize(("capability", "entry"), [((7, 0), 0), ((7, 2), 0), ((7, 5), 5), ((9, 0), 5)])
+def test_tables_by_chip_hold_for_those_above(answering, capability, entry):
+    with answering(capability=capability):
+        assert driver.of_chip({(7, 5): 5, (7, 0): 0}, _inputs()[0]) == entry
+
+
 def test_a_launch_has_the_bounds_that_the_kernel_was_compiled_for(answering):
     with answering() as fake:
         x, weight = _inputs()

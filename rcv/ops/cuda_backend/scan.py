@@ -35,11 +35,9 @@ class States(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, t, frame=0):
-        """A tensor [B, F, N, C] from one of its frames on; the null tensor of None."""
-        if t is None:
-            return cls()
-        return cls(t.data_ptr() + frame * t.stride(1) * t.element_size(), *t.stride()[:3])
+    def of(cls, t):
+        """The null tensor of None."""
+        return cls() if t is None else cls(t.data_ptr(), *t.stride()[:3])
 
 
 class ScanParameters(ctypes.Structure):
@@ -54,6 +52,7 @@ class ScanParameters(ctypes.Structure):
         ("tokens", ctypes.c_int),
         ("channels", ctypes.c_int),
         ("tanh", ctypes.c_int),
+        ("frame", ctypes.c_int),
     )
 
 
@@ -74,27 +73,26 @@ class Scan(NamedTuple):
 def recurrent_forward(x, weight, h0, activation):
     """Return h [B, F, N, C], contiguous; each state is rounded to float16 before the next frame reads it."""
     carried = None if h0 is None else _in_chunks(h0).unsqueeze(1)
-    return _scanned(x, weight.mT, activation, carried=carried)
+    return _scanned(x, weight.mT, activation, carried=carried).to(x.dtype)
 
 
 def recurrent_backward(dh, weight, h, h0, activation):
     """Return dx, dweight, dh0 (None without h0). dweight is one matrix product over all frames, by PyTorch."""
     dx = _scanned(dh, weight, activation, states=_in_chunks(h))
-    halves = [None if t is None else in_half(t) for t in (dx, weight, h, h0)]
-    dweight, dh0 = weight_and_state_gradients(*halves)
-    return dx, dweight.to(weight.dtype), None if h0 is None else dh0.to(h0.dtype)
+    halves = [None if t is None else in_half(t) for t in (weight, h, h0)]
+    dweight, dh0 = weight_and_state_gradients(dx, *halves)
+    return dx.to(h.dtype), dweight.to(h.dtype), None if h0 is None else dh0.to(h.dtype)
 
 
 def _scanned(added, weight, activation, carried=None, states=None):
-    """Return `out` of a Scan in the dtype and the channels of `added`, contiguous."""
+    """Return `out` of a Scan, contiguous, with as many channels as `added` has."""
     width = added.shape[-1]
-    if not added.numel():
-        return added.new_empty(added.shape)
     halves = _in_chunks(added)
     out = torch.empty(halves.shape, dtype=torch.float16, device=added.device)
-    scan = Scan(halves, _in_chunks(weight), out, carried, states)
-    (_walk if _walks(added) else _one_by_one)(scan, width, activation == "tanh")
-    return out[..., :width].to(added.dtype).contiguous()
+    if out.numel():
+        scan = Scan(halves, _in_chunks(weight), out, carried, states)
+        (_walk if _walks(added) else _one_by_one)(scan, width, activation == "tanh")
+    return out[..., :width].contiguous()
 
 
 def _walks(t):
@@ -120,22 +118,19 @@ def _one_by_one(scan, width, tanh):
     columns = 128 if wide else 64
     kernel = f"recurrent_scan_frame_{'fwd' if scan.states is None else 'bwd'}_kernel_n{columns}"
     blocks = videos * _tiles(tokens, driver.tile(kernel, scan.added).rows) * _tiles(width, columns)
-    order = range(frames) if scan.states is None else range(frames - 1, -1, -1)
-    former = States.of(scan.carried)
-    several = []
-    for frame in order:
-        several.append(_parameters(scan, width, tanh, frame, former))
-        former = several[-1].out
+    common, several = bytes(_parameters(scan, width, tanh)), []
+    for frame in range(frames) if scan.states is None else range(frames - 1, -1, -1):
+        several.append(ScanParameters.from_buffer_copy(common))
+        several[-1].frame = frame
     driver.launch_each(kernel, blocks, several, scan)
 
 
-def _parameters(scan, width, tanh, frame=0, former=None):
-    """Parameters of all frames, or of those from one on with the state before it."""
+def _parameters(scan, width, tanh):
     return ScanParameters(
-        States.of(scan.carried) if former is None else former,
-        States.of(scan.added, frame),
-        States.of(scan.states, frame),
-        States.of(scan.out, frame),
+        States.of(scan.carried),
+        States.of(scan.added),
+        States.of(scan.states),
+        States.of(scan.out),
         address(scan.weight),
         scan.weight.stride(0),
         scan.added.shape[1],
