@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import rcv
 
@@ -27,7 +28,9 @@ def wheel_names(tmp_path_factory):
         "--no-build-isolation",
         "--wheel-dir",
     ]
-    subprocess.run([*build, str(folder), str(ROOT)], check=True, env=_environment())
+    # Workers of pytest-xdist would build in the same folder at the same time.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "wheel.lock"):
+        subprocess.run([*build, str(folder), str(ROOT)], check=True, env=_environment())
     (wheel,) = folder.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     return zipfile.ZipFile(wheel).namelist()

@@ -42,8 +42,9 @@ class FakeDriver:
         return self._answer("cuDeviceGet", index)
 
     def cuDevicePrimaryCtxRetain(self, device):
-        self.contexts += 1
-        return self._answer("cuDevicePrimaryCtxRetain", "context")
+        answer = self._answer("cuDevicePrimaryCtxRetain", "context")
+        self.contexts += answer[0] == SUCCESS
+        return answer
 
     def cuDevicePrimaryCtxRelease(self, device):
         self.contexts -= 1

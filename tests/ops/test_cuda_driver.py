@@ -180,6 +180,7 @@ def test_kernels_that_do_not_load_say_what_and_where_and_leave_nothing(answering
                 recurrent_scan(*_inputs())
             assert fake.modules == {}
             assert fake.launches == []
+        assert fake.contexts == 0
         fake.fails = {}
         recurrent_scan(*_inputs())
         assert len(fake.launches) == 1

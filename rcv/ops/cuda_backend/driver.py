@@ -128,7 +128,7 @@ def functions(index):
     try:
         _check(cuda, cuda.cuCtxSetCurrent(context), f"taking the context of {place}")
         found = _load(cuda, target, place, modules)
-    except RuntimeError:
+    except Exception:
         for module in modules.values():
             cuda.cuModuleUnload(module)
         cuda.cuDevicePrimaryCtxRelease(device)

@@ -16,8 +16,8 @@ the multiprocessors of a V100, of a T4. Computed for the V100: a walking block's
 clocks of products and about 3 of activation and barriers, 10.5 us at 1.5 GHz, whether few blocks do that or 80. A
 launch a frame takes about 5 us from kernel to kernel and, for tile after tile, 0.14 us to read the former state and x
 and write h at 0.9 TB/s: the two meet at 40 tiles. Up to 256 channels a walking block's frame, 7 us and less, is no
-longer than a launch and the smallest kernel. Inside a CUDA graph the gap is shorter and they meet later; the choice
-stays the same there, so that capturing changes no result."""
+longer than a launch and the smallest kernel. Inside a CUDA graph the gap is shorter and they meet later, which the
+choice does not look at."""
 WIDE_TILES = {(7, 0): 52, (7, 5): 26}
 """Fewest whole tiles of 128 tokens by 128 columns at which a frame is cut into those, not into 64 by 64. Computed: the
 second cache lets narrow tiles run at 0.64 of the products' peak, wide ones at all of it, but on no more multiprocessors
