@@ -53,9 +53,9 @@ class Item:
 class Suite:
     """A run: its device, its deadline, and the results so far."""
 
-    def __init__(self, device, folder, budget_s, results, resumed=False):
+    def __init__(self, device, folder, budget_s, results, resumed=False, compiling=True):
         self.device, self.folder = device, folder
-        self.results, self.resumed = results, resumed
+        self.results, self.resumed, self.compiling = results, resumed, compiling
         self.deadline = time.monotonic() + budget_s
         self.peak = device_of(device)
         self.slowest = dict(FIRST_GUESS[device.type])
@@ -157,7 +157,7 @@ def main(arguments=None):
         raise SystemExit(f"--parts: {', '.join(unknown)} is none of {', '.join(PARTS)}")
     results = load(options.out) if options.resume else new_results(device, device_of(device))
     budget = options.budget_s - (time.monotonic() - started)
-    suite = Suite(device, options.out, budget, results, options.resume)
+    suite = Suite(device, options.out, budget, results, options.resume, not options.no_compile)
     if options.resume:
         results.left_out.clear()  # judged anew
     else:
@@ -180,6 +180,7 @@ def _start_again(options, remaining):
     again = ["--out", options.out, "--parts", options.parts, "--device", options.device, "--resume"]
     again += ["--budget-s", str(max(0.0, remaining))]
     again += ["--shapes", options.shapes] if options.shapes else []
+    again += ["--no-compile"] if options.no_compile else []
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, str(Path(__file__).resolve()), *again])
 
@@ -202,6 +203,11 @@ def _parser():
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
         "--shapes", choices=("full", "quick"), help="full on CUDA and quick on a CPU if left out"
+    )
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="leave out rivals that a compiler makes: it can abort the process",
     )
     parser.add_argument("--resume", action="store_true", help="go on behind the results in the folder")
     return parser

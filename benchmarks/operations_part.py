@@ -128,7 +128,9 @@ def _is_refused(candidate, case, suite, quietly=False):
     reasons = candidate.why_not(case, suite.device)
     if sum(row.reason.startswith(LOST) for row in failed) >= MOST_LOSSES:
         reasons.append(f"it lost the device {MOST_LOSSES} times in this run")
-    if candidate.compiles and suite.remaining() < COMPILING_SECONDS and not reasons:
+    if candidate.compiles and not suite.compiling:
+        reasons.append("rivals that a compiler makes were left out")
+    elif candidate.compiles and suite.remaining() < COMPILING_SECONDS and not reasons:
         reasons.append("too little was left of the time budget to compile it")
     if reasons and not quietly:
         _add(suite, case, candidate, "refused", "; ".join(reasons))

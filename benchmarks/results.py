@@ -126,15 +126,22 @@ class Results:
             partial.write_text(text)
             os.replace(partial, folder / name)
 
+    def to_dict(self):
+        """Return all of it as JSON's types; NaN and infinities as None."""
+        return {**vars(self), "rows": [_finite(dataclasses.asdict(row)) for row in self.rows]}
+
     def to_json(self):
-        """Return all of it as JSON; NaN and infinities as null."""
-        rows = [_finite(dataclasses.asdict(row)) for row in self.rows]
-        return json.dumps({**vars(self), "rows": rows}, indent=1, allow_nan=False)
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
 
 def load(folder):
     """Return the Results that `Results.save` wrote into a folder."""
-    data = json.loads((Path(folder) / "results.json").read_text())
+    return from_dict(json.loads((Path(folder) / "results.json").read_text()))
+
+
+def from_dict(data):
+    """Return the Results of what their JSON holds."""
     return Results(**{**data, "rows": [Row(**row) for row in data["rows"]]})
 
 

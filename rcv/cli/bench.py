@@ -20,9 +20,14 @@ def run(
     shapes: str | None = typer.Option(
         None, help="full (Stable Diffusion's) or quick; quick on a CPU if left out."
     ),
-    parts: str = typer.Option("ops,steps", help="Some of check, ops, steps, memory."),
+    parts: str | None = typer.Option(
+        None, help="Some of check, ops, steps, memory; ops,steps if left out, check,ops for a report."
+    ),
     budget: float = typer.Option(
         200, min=1, help="Seconds; what does not fit is left out, the least telling first."
+    ),
+    report: Path | None = typer.Option(
+        None, help="Write one file (.md) to send back instead: what is right here, then how fast it is."
     ),
 ):
     """Measure every operation, forward and backward, in turn with its rivals, each checked against float64 first.
@@ -31,10 +36,14 @@ def run(
 
         rcv bench --output runs/bench
 
+        rcv bench --report v100.md --budget 900
+
         rcv bench compare runs/before runs/after
     """
     if context.invoked_subcommand is not None:
         return
+    if report is not None and report.suffix != ".md":
+        raise ValueError(f"--report {report}: a report is Markdown, its name ends in .md")
     import torch
 
     from rcv.benchmarks import gpu_suite
@@ -42,7 +51,19 @@ def run(
     from rcv.benchmarks.results import load
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    arguments = ["--out", str(output), "--parts", parts, "--budget-s", str(budget), "--device", device]
+    if report is not None:
+        _report(report, device, shapes, parts, budget)
+        return
+    arguments = [
+        "--out",
+        str(output),
+        "--parts",
+        parts or "ops,steps",
+        "--budget-s",
+        str(budget),
+        "--device",
+        device,
+    ]
     gpu_suite.main([*arguments, *(["--shapes", shapes] if shapes else [])])
     results = load(output)
     write_csv(output / "results.csv", results.rows)
@@ -52,9 +73,19 @@ def run(
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
+def _report(path, device, shapes, parts, budget):
+    from rcv.benchmarks.report import PARTS, write_report
+
+    results = write_report(path, device, shapes, parts or PARTS, budget)
+    failed = [row for row in results.rows if row.status == "failed" and row.candidate.startswith("rcv:")]
+    console.print(f"wrote {path}: attach it to an issue of the project", markup=False, soft_wrap=True)
+    if failed:
+        raise ValueError(f"{len(failed)} results of rcv's own are wrong here: {path} says which")
+
+
 @bench.command()
 def compare(
-    old: Path = typer.Argument(..., help="Folder that `rcv bench` wrote."),
+    old: Path = typer.Argument(..., help="Folder that `rcv bench` wrote, or a report."),
     new: Path = typer.Argument(..., help="Another one."),
     slower: float = typer.Option(
         0.0,
@@ -68,9 +99,10 @@ def compare(
 
         rcv bench compare runs/before runs/after --slower 0.1
     """
+    from rcv.benchmarks.report import load_report
     from rcv.benchmarks.results import load
 
-    before, after = (_by_key(load(folder)) for folder in (old, new))
+    before, after = (_by_key(load_report(path) if path.is_file() else load(path)) for path in (old, new))
     shared = [key for key in before if key in after]
     if not shared:
         raise ValueError(f"{old} and {new} have no measurement in common")
