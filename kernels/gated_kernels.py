@@ -170,7 +170,7 @@ def rglru_scan_fwd_kernel(
     candidate += video * candidate_b + tokens * candidate_n + channels * candidate_c
     plane = tl.cast(N, tl.int64) * C
     within = tokens * C + channels
-    rate = _read(rate + channels, exists)
+    rate = _read(rate + channels, channels < C)
     h += video * F * plane + within
     state = _initial(h0, video, tokens, channels, h0_b, h0_n, h0_c, exists)
     for i in tl.range(F, num_stages=STAGES):
@@ -201,7 +201,7 @@ def rglru_scan_bwd_kernel(
     candidate += video * candidate_b + tokens * candidate_n + channels * candidate_c
     plane = tl.cast(N, tl.int64) * C
     within = tokens * C + channels
-    rate = _read(rate + channels, exists)
+    rate = _read(rate + channels, channels < C)
     first = video * F * plane + within
     initial = _initial(h0, video, tokens, channels, h0_b, h0_n, h0_c, exists)
     g = _read(dh_last + video * plane + within, exists)
