@@ -33,10 +33,10 @@ class BuildWithCMake(build_py):
 
     def build_kernels(self, target):
         """Build the kernels into a folder and return the files that they are in."""
-        cmake = shutil.which("cmake")
-        if cmake is None:
+        cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
+        if cmake is None or ninja is None:
             raise SystemExit(
-                "rcv: CMake was not found. Install cmake and ninja (pip install cmake ninja), "
+                "rcv: CMake or ninja was not found. Install cmake and ninja (pip install cmake ninja), "
                 "or set RCV_BUILD_CUDA=0 to leave the compiled kernels out."
             )
         build = ROOT / "build" / "cmake"
@@ -48,6 +48,8 @@ class BuildWithCMake(build_py):
             str(build),
             "-G",
             "Ninja",
+            # named each time: an isolated build's own programs are gone at the next one, but stay in CMake's cache
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
             f"-DPython_EXECUTABLE={sys.executable}",
         ]
         subprocess.run([*configure, f"-DCMAKE_INSTALL_PREFIX={target}"], check=True)
