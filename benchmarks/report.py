@@ -21,8 +21,8 @@ import torch
 from rcv import doctor
 
 from . import gpu_suite
-from .devices import device_of
-from .results import from_dict, load, own_and_rivals
+from .devices import device_name
+from .results import Results, commit, from_dict, load, own_and_rivals, versions
 
 PARTS = "check,ops"
 # Around the data.
@@ -63,10 +63,8 @@ def write_report(path, device, shapes=None, parts=PARTS, budget_s=600):
     with tempfile.TemporaryDirectory() as folder:
         before = device_state(device)
         note = _run([*arguments, "--out", folder])
-        if (Path(folder) / "results.json").exists():
-            results = load(folder)
-        else:
-            results = gpu_suite.new_results(torch.device(device), device_of(device))
+        measured = (Path(folder) / "results.json").exists()
+        results = load(folder) if measured else _nothing(device)
     if note:
         results.notes.append(note)
     data = without_private(
@@ -98,16 +96,31 @@ def load_report(path):
 
 def _run(arguments):
     """Run the suite in a child process; return what a reader must know of its end, empty if it came to it."""
-    child = subprocess.Popen([sys.executable, gpu_suite.__file__, *arguments])
-    try:
-        status = child.wait()
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        return "it was interrupted: what follows is what was measured until then"
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen([sys.executable, gpu_suite.__file__, *arguments], stderr=errors)
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            return "it was interrupted: what follows is what was measured until then"
+        errors.seek(0)
+        said = errors.read()
+    sys.stderr.write(said)
+    last = said.strip().splitlines()[-1:] or ["it said nothing"]
     if status < 0:
-        return f"the process was ended by {signal.Signals(-status).name} while it measured: what follows is from before"
-    return "" if status in (0, 1) else f"the process ended with status {status}: what follows is from before"
+        return f"{signal.Signals(-status).name} ended the process, what follows is from before: {last[0]}"
+    # 1 is also what the suite says of shortfalls
+    return f"the process broke off: {last[0]}" if status > 1 or "Traceback" in said else ""
+
+
+def _nothing(device):
+    """The Results of a process that wrote none."""
+    device = torch.device(device)
+    about = {"name": device_name(device)}
+    if device.type == "cuda":
+        about["capability"] = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    return Results(f"measured on {about['name']}", about, versions(), commit())
 
 
 def device_state(device):

@@ -329,3 +329,14 @@ def test_shortfalls_know_what_a_target_is_about():
     (line,) = lines(_timed("rcv:triton", 1.0, share=0.5, **gated))
     assert "0.50 of the bound" in line
     assert lines(_timed("rcv:triton", 1.0, share=0.9, **gated)) == []
+
+
+def test_rivals_that_a_compiler_makes_can_be_left_out(monkeypatch, tmp_path, suite):
+    started = []
+    compiled = Candidate("compiled", "gated_scan", started.append, compiles=True)
+    monkeypatch.setattr(operations_part, "candidates", lambda operation: [compiled])
+    plain = gpu_suite.Suite(suite.device, tmp_path, 100, suite.results, compiling=False)
+    operations_part.measure(CASE, plain)
+    (row,) = suite.results.rows
+    assert (row.status, row.reason) == ("refused", "rivals that a compiler makes were left out")
+    assert not started
