@@ -57,7 +57,14 @@ def write_report(path, device, shapes=None, parts=PARTS, budget_s=600):
     -------
     Results
         What the report holds.
+
+    Raises
+    ------
+    ValueError
+        "cuda" where PyTorch finds no such device.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no CUDA device; `rcv doctor` shows what there is")
     arguments = ["--device", device, "--parts", parts, "--budget-s", str(budget_s), "--no-compile"]
     arguments += ["--shapes", shapes] if shapes else []
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +175,7 @@ def markdown(data):
     ]
     if not on_cuda:
         lines += ["**This is a report of a CPU: it says nothing of a V100 or T4.**", ""]
-    lines += [f"* {note}" for note in results.notes]
+    lines += [*(f"* {note}" for note in results.notes), *([""] if results.notes else [])]
     lines += _versions(data)
     lines += ["", "## Correctness", "", *_correctness(results.rows)]
     lines += ["", "## Speed", "", *_speed(results.rows)]

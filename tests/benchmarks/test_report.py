@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rcv.benchmarks import gpu_suite, report
@@ -127,6 +128,13 @@ def test_the_command_fails_where_something_is_wrong(measured, tmp_path):
 def test_the_command_wants_markdown():
     outcome = CliRunner().invoke(app, ["bench", "--report", "report.zip"])
     assert "its name ends in .md" in str(outcome.exception)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        report.write_report(tmp_path / "report.md", "cuda")
+    assert not (tmp_path / "report.md").exists()
 
 
 def test_reports_are_compared(measured, tmp_path):
