@@ -9,9 +9,13 @@ PROMPT ?= a red $(UNSEEN) walking in the desert
 DEMO := runs/demo
 JOBS ?= 1
 OLDEST_TRITON := 3.6.0
+# The oldest PyTorch supported, and the Pythons that the wheel is tried on. PyTorch's own CUDA libraries are several GB each.
+OLDEST_TORCH ?= torch==2.7.1
+WHEEL_PYTHONS ?= python3.10 python3.12 python3.13
+WHEEL := build/wheel
 COMPILED := kernels/compiled.csv
 
-.PHONY: help install demo test test-slow lint compile-kernels compile-oldest lock sdist world clean
+.PHONY: help install demo test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest lock sdist world clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +38,25 @@ test: $(INSTALLED) ## the tests, slow ones left out
 
 test-slow: $(INSTALLED) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow
+
+wheel: ## the wheel in build/wheel, built in an environment of its own: no CUDA, no GPU
+	rm -rf $(WHEEL)/*.whl
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+
+test-wheel: wheel ## install the wheel under each of WHEEL_PYTHONS with OLDEST_TORCH, and check it there
+	cp tests/installed.py $(WHEEL)
+	set -e; for python in $(WHEEL_PYTHONS); do \
+	  $$python -m venv $(WHEEL)/$$(basename $$python); \
+	  $(WHEEL)/$$(basename $$python)/bin/python -m pip install --quiet $(OLDEST_TORCH) $(WHEEL)/*.whl; \
+	  (cd $(WHEEL) && $$(basename $$python)/bin/python installed.py); \
+	done
+
+test-oldest: test-wheel ## the operations' tests under OLDEST_TORCH, in the first of WHEEL_PYTHONS
+	cd $(WHEEL) && rm -rf tests benchmarks kernels csrc
+	cp -r tests benchmarks kernels csrc pyproject.toml $(WHEEL)
+	$(WHEEL)/$(notdir $(firstword $(WHEEL_PYTHONS)))/bin/python -m pip install --quiet pytest hypothesis
+	cd $(WHEEL) && $(notdir $(firstword $(WHEEL_PYTHONS)))/bin/python -m pytest -m "not slow" \
+	  tests/ops tests/kernels/test_attention.py tests/kernels/test_temporal.py tests/kernels/test_scan.py tests/kernels/test_gated.py
 
 lint: $(INSTALLED) ## ruff
 	$(BIN)/ruff check .
