@@ -25,7 +25,7 @@ struct QueryGradientParameters {
   const int* names;      // [frames, slots]
   const float* bias;     // [heads, slots] or null
   const float* largest;  // max|dO|, max|V|
-  float* dbias;          // [videos, frames, blocks, warps, heads, slots] or null
+  float2* shares;        // [videos, frames, tokens, heads, slots, SPLIT] or null: sums of P dP and of P over a slot's keys
   float scale;
   int frames, tokens, heads, slots;
 };
@@ -140,7 +140,8 @@ DEVICE void query_gradient(const QueryGradientParameters& p) {
   const float gradient = gradient_factor<D>(Global<const float>{p.largest});
   Tile<T::PART> dq;
   clear(dq);
-  float dbias = 0.0f;
+  // The bias' gradient sums many rows: it takes sum(P dP) for delta, which has not been through an output in float16.
+  float of_slot[LANE_ROWS] = {}, weight[LANE_ROWS] = {};
   while (!walk.done()) {
     const int slot = walk.slot, valid = walk.valid();
     walk.advance();
@@ -164,15 +165,20 @@ DEVICE void query_gradient(const QueryGradientParameters& p) {
         const int r = lane_row(i);
         float probability = exp2_approximate(s.v[b][i] * factor + bias - lse[r]);
         if (tail && first_column + 8 * b + column_of(i) >= valid) probability = 0.0f;
-        const float x = probability * (ds.v[b][i] - delta[r]);
-        dbias += x;
-        ds.v[b][i] = x * gradient;
+        of_slot[r] += probability * ds.v[b][i];
+        weight[r] += probability;
+        ds.v[b][i] = probability * (ds.v[b][i] - delta[r]) * gradient;
       }
-    if (p.dbias && (!more || walk.slot != slot)) {
-      const float sum = warp_sum(dbias);
-      const long long place = ((whole_frame * blocks + block) * T::WARPS + warp_index()) * p.heads + head;
-      if (lane_index() == 0) write(Global<float>{p.dbias} + (place * p.slots + slot), sum);
-      dbias = 0.0f;
+    if (p.shares && (!more || walk.slot != slot)) {
+#pragma unroll
+      for (int r = 0; r < LANE_ROWS; ++r) {
+        const int row = warp_row + row_of(2 * r);
+        const float2 sums = {row_sum(of_slot[r]), row_sum(weight[r])};
+        const long long place = ((whole_frame * p.tokens + first_query + row) * p.heads + head) * p.slots + slot;
+        // Every lane of a row has the same: one of them writes.
+        if (row < left && column_of(0) == 0) write(Global<float2>{p.shares} + (place * T::SPLIT + part), sums);
+        of_slot[r] = weight[r] = 0.0f;
+      }
     }
     store_rows(ds_rows + first_column, T::S_ROW, ds);
     meet_in_rows<T::SPLIT>();

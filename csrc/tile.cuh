@@ -127,12 +127,6 @@ DEVICE float row_sum(float x) {
   return across_row(x, [](float a, float b) { return a + b; });
 }
 
-DEVICE float warp_sum(float x) {
-#pragma unroll
-  for (int mask = 16; mask; mask /= 2) x += shuffle_xor(x, mask);
-  return x;
-}
-
 // A of a product, read from shared memory at each use.
 struct InShared {
   Shared<half> a;

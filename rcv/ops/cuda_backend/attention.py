@@ -68,7 +68,7 @@ class QueryGradientParameters(ctypes.Structure):
         ("names", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
         ("largest", ctypes.c_void_p),
-        ("dbias", ctypes.c_void_p),
+        ("shares", ctypes.c_void_p),
         ("scale", ctypes.c_float),
         ("frames", ctypes.c_int),
         ("tokens", ctypes.c_int),
@@ -135,12 +135,10 @@ def _query_gradient(q, d_o, lse, bias, largest, table, scale, o, pools, bias_nee
     blocks = -(-tokens // tile.rows)
     dq = torch.empty(q.shape, dtype=torch.float16, device=q.device)
     delta = torch.empty_like(lse)
-    parts = None
+    shares = None
     if bias_needs_gradient:
         # Slots of -1 are written by no block.
-        parts = torch.zeros(
-            videos * frames * blocks * (tile.threads // 32), heads, table.slots, device=q.device
-        )
+        shares = torch.zeros(*lse.shape, table.slots, tile.threads // tile.rows, 2, device=q.device)
     names = table.on(q.device).rows
     parameters = QueryGradientParameters(
         View.of(q),
@@ -153,16 +151,22 @@ def _query_gradient(q, d_o, lse, bias, largest, table, scale, o, pools, bias_nee
         address(names),
         address(bias),
         address(largest),
-        address(parts),
+        address(shares),
         scale,
         frames,
         tokens,
         heads,
         table.slots,
     )
-    tensors = [q, o, d_o, dq, lse, delta, names, bias, largest, parts, *sum(pools, ())]
+    tensors = [q, o, d_o, dq, lse, delta, names, bias, largest, shares, *sum(pools, ())]
     driver.launch(kernel, videos * heads * frames * blocks, parameters, tensors)
-    return dq, delta, None if parts is None else parts.sum(0).to(bias.dtype)
+    return dq, delta, None if shares is None else _bias_gradient(shares).to(bias.dtype)
+
+
+def _bias_gradient(shares):
+    """Return [H, S] from the sums of P dP and of P over the keys of every slot, [B, F, N, H, S, part, 2]."""
+    p_dp, p = shares.sum(-2).unbind(-1)
+    return (p_dp - p_dp.sum(-1, keepdim=True) * p).sum((0, 1, 2))
 
 
 def _key_gradient(q, d_o, lse, bias, largest, table, scale, delta, pool, index):
