@@ -199,3 +199,17 @@ def test_wider_heads_are_refused_by_name(attention_kernels):
     call = functools.partial(frame_attention, table=table)
     with pytest.raises(ValueError, match="cuda: the last dimension is 168, it takes 160 at most"):
         call(*attention_inputs(table, 1, keys=(9,), width=168, dtype=HALF))
+
+
+@pytest.mark.parametrize("rows", [[[0], [1]], [[0], [0]]], ids=["one slice", "two slices"])
+def test_opcheck_of_the_backward(attention_kernels, rows):
+    table = FrameTable(rows, (2,))
+    q, [(k, v)] = attention_inputs(table, 1, tokens=3, keys=(9,), width=40, dtype=HALF)
+    bias = _bias(table)
+    with torch.no_grad():
+        o, lse = torch.ops.rcv.frame_attention(q, k, v, None, None, table.key, bias, 0.4, "cuda")
+        arguments = [torch.ones_like(o), q, k, v, None, None, bias, o, lse, table.key, 0.4, True, "cuda"]
+        found = torch.library.opcheck(
+            torch.ops.rcv.frame_attention_backward, arguments, test_utils=("test_schema", "test_faketensor")
+        )
+    assert set(found.values()) == {"SUCCESS"}

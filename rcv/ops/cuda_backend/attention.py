@@ -185,7 +185,7 @@ def _key_gradient(q, d_o, lse, bias, largest, table, scale, delta, pool, index):
     if slices > 1:
         dk_parts, dv_parts = torch.empty(2, slices, *k.shape, dtype=torch.float32, device=q.device)
     else:
-        dk, dv = torch.empty(2, *k.shape, dtype=torch.float16, device=q.device)
+        dk, dv = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (k, v))
     parameters = KeyGradientParameters(
         View.of(q),
         View.of(d_o),
