@@ -1,20 +1,8 @@
 // What the kernels of frame_attention share: parameters, and the walk over the keys of a query frame.
 #pragma once
 
+#include "tensor.cuh"
 #include "tile.cuh"
-
-constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float LN_2 = 0.6931471805599453f;
-
-// A tensor [video, frame, token, head, D] of halves whose last stride is 1; strides are in elements.
-struct View {
-  half* data;
-  long long video, frame, token, head;
-
-  DEVICE Global<half> at(long long v, long long f, long long t, long long h) const {
-    return Global<half>{data} + (v * video + f * frame + t * token + h * head);
-  }
-};
 
 struct Pool {
   View k, v;

@@ -5,27 +5,12 @@
 // Lane maps: PTX ISA, "Matrix Fragments for mma.m8n8k4" and "... for mma.m16n8k8".
 #pragma once
 
-#include <machine.cuh>
-
-using half = __half;
+#include "tensor.cuh"
 
 constexpr int WARP_ROWS = 32;
 
 // Distance of rows in shared memory, in halves: an odd number of 16-byte chunks, so that eight rows meet no bank twice.
 DEVICE constexpr int padded(int columns) { return columns / 8 % 2 ? columns : columns + 8; }
-
-// What a block works on: `block_index()` taken apart, the first extent fastest.
-struct Work {
-  long long rest;
-  DEVICE int next(int extent) {
-    const long long quotient = rest / extent;
-    const int i = static_cast<int>(rest - quotient * extent);
-    rest = quotient;
-    return i;
-  }
-};
-
-DEVICE Global<const half> constant(Global<half> g) { return {g.at}; }
 
 // 32 x 8 of A.
 struct Operand {

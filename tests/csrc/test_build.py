@@ -88,7 +88,7 @@ def test_a_refused_source_raises_with_the_compilers_words(tmp_path):
 
 def test_headers_are_followed():
     headers = [header.name for header in build_kernel.headers_of(CSRC / "attention.cu")]
-    assert headers == ["attention.cuh", "machine.cuh", "tile.cuh"]
+    assert headers == ["attention.cuh", "machine.cuh", "tensor.cuh", "tile.cuh"]
 
 
 def test_the_documented_resources_are_those_of_the_build():
