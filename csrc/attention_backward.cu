@@ -25,7 +25,7 @@ struct QueryGradientParameters {
   const int* names;      // [frames, slots]
   const float* bias;     // [heads, slots] or null
   const float* largest;  // max|dO|, max|V|
-  float2* shares;        // [videos, frames, tokens, heads, slots, SPLIT] or null: sums of P dP and of P over a slot's keys
+  float2* shares;  // [videos, frames, tokens, heads, slots, SPLIT] or null: sums of P dP and of P over a slot's keys
   float scale;
   int frames, tokens, heads, slots;
 };

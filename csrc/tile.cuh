@@ -112,6 +112,12 @@ DEVICE float row_sum(float x) {
   return across_row(x, [](float a, float b) { return a + b; });
 }
 
+DEVICE float warp_max(float x) {
+#pragma unroll
+  for (int mask = 16; mask; mask /= 2) x = fmaxf(x, shuffle_xor(x, mask));
+  return x;
+}
+
 // A of a product, read from shared memory at each use.
 struct InShared {
   Shared<half> a;
@@ -168,6 +174,20 @@ DEVICE void store_rows(Shared<half> to, int stride, const Tile<N>& c) {
 #pragma unroll
     for (int i = 0; i < 8; i += 2)
       write(to + (row_of(i) * stride + 8 * b + column_of(i)), pack(c.v[b][i], c.v[b][i + 1]));
+}
+
+// Round a tile to halves and store its transpose: the tile's columns become rows.
+template <int N>
+DEVICE void store_columns(Shared<half> to, int stride, const Tile<N>& c) {
+#pragma unroll
+  for (int b = 0; b < N / 8; ++b)
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      const unsigned pair = pack(c.v[b][i], c.v[b][i + 1]);
+      const Shared<half> place = to + ((8 * b + column_of(i)) * stride + row_of(i));
+      write(place, static_cast<unsigned short>(pair));
+      write(place + stride, static_cast<unsigned short>(pair >> 16));
+    }
 }
 
 // ROWS x D halves on their way from global to shared memory: loads are issued early and stored late. A thread keeps to

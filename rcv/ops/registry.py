@@ -190,7 +190,13 @@ BACKENDS = {
         Backend(
             "cuda",
             _limits(*[Limits(("cuda",), HALF, (7, 0))] * 2, widest_head=160),
-            _programs("rcv.ops.cuda_backend", "frame_attention", "attention", "recurrent_scan"),
+            _programs(
+                "rcv.ops.cuda_backend",
+                "frame_attention",
+                "attention",
+                "temporal_attention",
+                "recurrent_scan",
+            ),
             {"cuda.bindings": "cuda-bindings"},
             dict.fromkeys(
                 ("gated_scan", "mingru_scan", "rglru_scan"),

@@ -29,16 +29,27 @@ def sources(tmp_path):
 
 
 @pytest.fixture(params=CHIPS, ids=["sm_70", "sm_75"])
-def attention_kernels(request):
+def chip(request):
+    return request.param
+
+
+@pytest.fixture
+def attention_kernels(chip):
     """The emulator of one chip while rcv.ops runs frame_attention in it."""
-    libraries = [compiled(source, request.param) for source in ("attention", "attention_backward")]
-    with _emulating(*libraries) as emulator:
+    with _emulating(*(compiled(source, chip) for source in ("attention", "attention_backward"))) as emulator:
         yield emulator
 
 
-@pytest.fixture(params=CHIPS, ids=["sm_70", "sm_75"])
-def scan_kernels(request):
+@pytest.fixture
+def scan_kernels(chip):
     """The emulator of one chip while rcv.ops runs recurrent_scan in it."""
-    libraries = [compiled(source, request.param) for source in ("scan", "scan_frame")]
-    with _emulating(*libraries) as emulator:
+    with _emulating(*(compiled(source, chip) for source in ("scan", "scan_frame"))) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def temporal_kernels(chip):
+    """The emulator of one chip while rcv.ops runs temporal_attention in it."""
+    sources = ("temporal", "temporal_long", "temporal_long_backward")
+    with _emulating(*(compiled(source, chip) for source in sources)) as emulator:
         yield emulator

@@ -5,11 +5,8 @@ import torch
 
 from rcv.ops import FrameTable, frame_attention, reference
 from tests.csrc.emulation import CSRC, EmulationError, compiled
-from tests.csrc.faults import with_fault
+from tests.csrc.faults import OTHER_HEAD_DIMS, with_fault
 from tests.ops.cases import assert_close_to_reference, attention_inputs, normal
-
-# Compiled without the other head dims, which the faults don't need.
-OTHERS = [f"\n{macro}({width})" for macro in ("FORWARD", "BACKWARD") for width in (32, 64, 80, 128, 160)]
 
 FORWARD = {
     "dropped barrier": ("block_barrier();  // keys are there, values and probabilities are free", ""),
@@ -54,19 +51,19 @@ def _differs(emulating, folder, source):
 
 
 def test_without_a_fault_nothing_differs(emulating, sources):
-    with_fault(sources, ("forward", "forward"), OTHERS)
+    with_fault(sources, ("forward", "forward"), OTHER_HEAD_DIMS)
     _differs(emulating, sources, "attention")
 
 
 @pytest.mark.parametrize("fault", FORWARD.values(), ids=FORWARD)
 def test_forward_fault_is_found(emulating, sources, fault):
-    with_fault(sources, fault, OTHERS)
+    with_fault(sources, fault, OTHER_HEAD_DIMS)
     with pytest.raises((EmulationError, AssertionError)):
         _differs(emulating, sources, "attention")
 
 
 @pytest.mark.parametrize("fault", BACKWARD.values(), ids=BACKWARD)
 def test_backward_fault_is_found(emulating, sources, fault):
-    with_fault(sources, fault, OTHERS)
+    with_fault(sources, fault, OTHER_HEAD_DIMS)
     with pytest.raises((EmulationError, AssertionError)):
         _differs(emulating, sources, "attention_backward")

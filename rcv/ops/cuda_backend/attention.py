@@ -5,7 +5,7 @@ import ctypes
 import torch
 
 from rcv.ops.cuda_backend import driver
-from rcv.ops.cuda_backend.parameters import Pool, View, address, head_dim_of, readable
+from rcv.ops.cuda_backend.parameters import Pool, View, address, head_dim_of, like, readable
 from rcv.ops.table import FrameTable
 
 
@@ -53,7 +53,7 @@ def forward(q, pools, key, logit_bias, scale):
     )
     blocks = videos * heads * frames * -(-tokens // driver.tile(kernel, q).rows)
     driver.launch(kernel, blocks, parameters, [halves, o, lse, names, logit_bias, *sum(pools, ())])
-    return o[..., :width].to(q.dtype).contiguous(), lse
+    return like(o, q), lse
 
 
 class QueryGradientParameters(ctypes.Structure):
@@ -109,11 +109,10 @@ MOST_SLICES = 16
 
 def backward(do, q, pools, o, lse, key, logit_bias, scale, bias_needs_gradient):
     """Return dq, [dk, dv] of each pool, and the gradient of the bias (or None)."""
-    width = q.shape[-1]
     dbias = torch.zeros_like(logit_bias) if bias_needs_gradient else None
     if not q.numel():
         return torch.zeros_like(q), [tuple(torch.zeros_like(t) for t in pair) for pair in pools], dbias
-    dim = head_dim_of(width)
+    dim = head_dim_of(q.shape[-1])
     halves, d_o, out = (readable(t, dim) for t in (q, do, o))
     half_pools = [tuple(readable(t, dim) for t in pair) for pair in pools]
     largest = torch.stack([_largest([d_o]), _largest([v for _, v in half_pools])])
@@ -123,8 +122,8 @@ def backward(do, q, pools, o, lse, key, logit_bias, scale, bias_needs_gradient):
     of_pools = []
     for pool, (k, v) in enumerate(pools):
         gradients = _key_gradient(*saved, delta, half_pools[pool], pool)
-        of_pools.append(tuple(_like(g, t) for g, t in zip(gradients, (k, v), strict=True)))
-    return _like(dq, q), of_pools, dbias
+        of_pools.append(tuple(like(g, t) for g, t in zip(gradients, (k, v), strict=True)))
+    return like(dq, q), of_pools, dbias
 
 
 def _query_gradient(q, d_o, lse, bias, largest, table, scale, o, pools, bias_needs_gradient):
@@ -223,10 +222,6 @@ def _largest(tensors):
     """Return the largest magnitude in these tensors as a float32 tensor, without waiting for it."""
     norms = [torch.linalg.vector_norm(t, float("inf"), dtype=torch.float32) for t in tensors if t.numel()]
     return torch.stack(norms).amax() if norms else torch.zeros((), device=tensors[0].device)
-
-
-def _like(gradient, t):
-    return gradient[..., : t.shape[-1]].to(t.dtype).contiguous()
 
 
 def _two(pools):

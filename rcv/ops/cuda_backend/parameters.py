@@ -57,6 +57,11 @@ def readable(t, head_dim):
     return t
 
 
+def like(result, t):
+    """Return what a kernel made for t [..., D]: without padded channels, in t's dtype, contiguous."""
+    return result[..., : t.shape[-1]].to(t.dtype).contiguous()
+
+
 def in_half(t):
     """Return t in float16; warns once of bfloat16, whose range float16 does not have."""
     global _warned
