@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rcv.ops import reference, temporal_attention
-from tests.csrc.emulation import EmulationError, compiled
+from tests.csrc.emulation import CSRC, EmulationError, compiled
 from tests.csrc.faults import OTHER_HEAD_DIMS, with_fault
 from tests.ops.cases import assert_close_to_reference, normal
 
@@ -58,12 +58,12 @@ LONG_BACKWARD = {
 }
 
 
-def _compare(emulating, sources, folder, frames, tokens):
-    """Compare forward and backward, causal and not, by the kernels of a folder."""
+def _compare(emulating, libraries, frames, tokens):
+    """Compare forward and backward, causal and not."""
     q, k, v = (normal(1, frames, tokens, 2, 40, seed=s, dtype=torch.float16).detach() for s in (1, 2, 3))
     v[:, 32:] *= 8  # sums of dS begin with the smaller ones
     inputs = [t.requires_grad_() for t in (q, k, v)]
-    with emulating(*(compiled(source, 70, folder=folder) for source in sources)):
+    with emulating(*libraries):
         for causal in (False, True):
             ours, truth = (
                 functools.partial(f, causal=causal)
@@ -74,17 +74,18 @@ def _compare(emulating, sources, folder, frames, tokens):
 
 def _compare_short(emulating, folder):
     """5 frames: six tokens a warp, two rows empty, and one token in the last warp."""
-    _compare(emulating, ["temporal"], folder, 5, 13)
+    _compare(emulating, [compiled("temporal", 70, folder)], 5, 13)
 
 
-def _compare_long(emulating, folder):
-    _compare(emulating, ["temporal_long", "temporal_long_backward"], folder, 70, 1)
+def _compare_long(emulating, folder, forward_folder):
+    libraries = compiled("temporal_long", 70, forward_folder), compiled("temporal_long_backward", 70, folder)
+    _compare(emulating, libraries, 70, 1)
 
 
 def test_without_a_fault_nothing_differs(emulating, sources):
     with_fault(sources, ("forward", "forward"), OTHER_HEAD_DIMS)
     _compare_short(emulating, sources)
-    _compare_long(emulating, sources)
+    _compare_long(emulating, sources, sources)
 
 
 @pytest.mark.parametrize("fault", SHORT.values(), ids=SHORT)
@@ -94,8 +95,15 @@ def test_fault_in_short_sequences_is_found(emulating, sources, fault):
         _compare_short(emulating, sources)
 
 
-@pytest.mark.parametrize("fault", [*LONG.values(), *LONG_BACKWARD.values()], ids=[*LONG, *LONG_BACKWARD])
+@pytest.mark.parametrize("fault", LONG.values(), ids=LONG)
 def test_fault_in_long_sequences_is_found(emulating, sources, fault):
     with_fault(sources, fault, OTHER_HEAD_DIMS)
     with pytest.raises((EmulationError, AssertionError)):
-        _compare_long(emulating, sources)
+        _compare_long(emulating, sources, sources)
+
+
+@pytest.mark.parametrize("fault", LONG_BACKWARD.values(), ids=LONG_BACKWARD)
+def test_fault_in_the_backward_of_long_sequences_is_found(emulating, sources, fault):
+    with_fault(sources, fault, OTHER_HEAD_DIMS)
+    with pytest.raises((EmulationError, AssertionError)):
+        _compare_long(emulating, sources, CSRC)

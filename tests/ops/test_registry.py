@@ -1,5 +1,6 @@
 """The choice among backends: limits, reasons, explicit and automatic choice."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -111,6 +112,14 @@ def test_unknown_backend_suggests_the_nearest(name):
 def test_unknown_operation_suggests_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'frame_attention'"):
         why_not("frame_atention", CPU)
+
+
+@pytest.mark.parametrize("op", registry.ATTENTION)
+def test_a_v100_runs_attention_by_compiled_kernels(monkeypatch, op):
+    built = dataclasses.replace(BACKENDS["cuda"], requires={}, machine=None)
+    monkeypatch.setitem(BACKENDS, "cuda", built)
+    assert why_not(op, V100, "cuda") == []
+    assert registry.choose(op, V100) == "cuda"
 
 
 def _kernels_for(monkeypatch, name, ops, device="cuda"):
