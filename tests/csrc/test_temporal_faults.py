@@ -78,7 +78,11 @@ def _compare_short(emulating, folder):
 
 
 def _compare_long(emulating, folder, forward_folder):
-    libraries = compiled("temporal_long", 70, forward_folder), compiled("temporal_long_backward", 70, folder)
+    libraries = [
+        compiled("temporal", 70),  # what is long, its tiles say
+        compiled("temporal_long", 70, forward_folder),
+        compiled("temporal_long_backward", 70, folder),
+    ]
     _compare(emulating, libraries, 70, 1)
 
 

@@ -25,10 +25,6 @@ class BackwardParameters(ctypes.Structure):
     )
 
 
-# Frames that a warp's tile holds; longer sequences have kernels of their own.
-WARP_FRAMES = 32
-
-
 def forward(q, k, v, causal, scale):
     """Return o [B, F, N, H, D], contiguous."""
     if not q.numel():
@@ -50,7 +46,7 @@ def backward(do, q, k, v, causal, scale):
     halves = [readable(t, dim) for t in (q, k, v, do)]
     gradients = [torch.empty_like(halves[0], memory_format=torch.contiguous_format) for _ in "qkv"]
     lse, delta = None, None
-    if q.shape[1] > WARP_FRAMES:
+    if _is_long(halves[0]):
         lse, delta = torch.empty(2, *q.shape[:-1], dtype=torch.float32, device=q.device)
     tensors = [*halves, *gradients]
     views = map(View.of, tensors)
@@ -60,12 +56,16 @@ def backward(do, q, k, v, causal, scale):
     return tuple(like(gradient, t) for gradient, t in zip(gradients, (q, k, v), strict=True))
 
 
+def _is_long(q):
+    """Whether a sequence is more than the rows of a warp, for which there are kernels of their own."""
+    return q.shape[1] > driver.tile(f"temporal_attention_fwd_kernel_d{q.shape[-1]}", q).rows
+
+
 def _launch(part, parameters, tensors):
-    videos, frames, tokens, heads, dim = tensors[0].shape
-    length = "long_" if frames > WARP_FRAMES else ""
-    kernel = f"temporal_attention_{length}{part}_kernel_d{dim}"
-    if length:
-        blocks = tokens * -(-frames // driver.tile(kernel, tensors[0]).rows)
-    else:
-        blocks = -(-tokens // (WARP_FRAMES // frames))
+    q = tensors[0]
+    videos, frames, tokens, heads, dim = q.shape
+    long = _is_long(q)
+    kernel = f"temporal_attention_{'long_' if long else ''}{part}_kernel_d{dim}"
+    rows = driver.tile(kernel, q).rows
+    blocks = tokens * -(-frames // rows) if long else -(-tokens // (rows // frames))
     driver.launch(kernel, videos * heads * blocks, parameters, tensors)
