@@ -67,7 +67,9 @@ def generate(config, progress=None):
         picture = pixels(first_frame, (config.height, config.width))
         first_frame = encode_video(pipeline.vae, picture, generator=generator)[:, :, 0]
 
-    windows = _windows(config, pipeline.unet.preset)
+    windows = None
+    if config.window is not None:
+        windows = Windows(config.window, config.window_mode, config.window_overlap)
     size = config.batch_size
     batches = [range(k, min(k + size, len(prompts))) for k in range(0, len(prompts), size)]
     for number, batch in enumerate(batches):
@@ -189,18 +191,19 @@ def _resolved(config, pipeline, latents=None):
     if isinstance(config, GenerateConfig):
         if config.guidance_scale is None:
             update["guidance_scale"] = EMBEDDED_GUIDANCE if config.base is None else GUIDANCE
-        window = config.window or WINDOW
-        update["window"] = window if window < update["frames"] else None
+        update.update(_windows_left_open(config, update["frames"], pipeline.unet.preset))
         noise = config.noise_config()
         update.update(noise=noise.strategy, noise_alpha=noise.alpha, noise_form=noise.form)
     return config.model_copy(update=update)
 
 
-def _windows(config, preset):
-    """Return the Windows of resolved settings; None where all frames are denoised at once."""
-    if config.window is None:
-        return None
-    return Windows.for_preset(preset, config.window, config.window_mode, config.window_overlap)
+def _windows_left_open(config, frames, preset):
+    """Return {setting: value} of the windows of a video; `window` is None where all frames are denoised at once."""
+    window = config.window or WINDOW
+    if window >= frames:
+        return {"window": None}
+    windows = Windows.for_preset(preset, window, config.window_mode, config.window_overlap)
+    return {"window": window, "window_mode": windows.mode}
 
 
 def pixels(frames, size):

@@ -80,9 +80,9 @@ def test_the_saved_settings_repeat_the_video(config, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"preset": "streaming", "frames": 18}, (16, None)),
-        ({"preset": "streaming", "frames": 5, "window": 3}, (3, None)),
-        ({"preset": "recurrent", "frames": 6, "window": 5, "window_overlap": 2}, (5, 2)),
+        ({"preset": "streaming", "frames": 18}, (16, "carry")),
+        ({"preset": "streaming", "frames": 5, "window": 3}, (3, "carry")),
+        ({"preset": "recurrent", "frames": 6, "window": 5, "window_overlap": 2}, (5, "blend")),
         ({"preset": "recurrent", "frames": 3}, (None, None)),
     ],
 )
@@ -101,7 +101,7 @@ def test_long_videos_are_made_in_windows(config, tmp_path, monkeypatch, settings
     assert len(read_video(output).frames) == settings["frames"]
     assert max(seen) <= (expected[0] or settings["frames"])
     saved = yaml.safe_load(output.with_suffix(".yaml").read_text())
-    assert (saved["window"], saved["window_overlap"]) == expected
+    assert (saved["window"], saved["window_mode"]) == expected
     again = tmp_path / "again.mkv"
     generate(GenerateConfig(**{**saved, "output": again}))
     assert np.array_equal(read_video(again).frames, read_video(output).frames)
