@@ -153,10 +153,11 @@ def update(path, selected, jobs):
 
 def complete():
     """Return what a complete table has, as a dict of Wanted by (version of Triton, key)."""
+    of_selection = {selection: wanted(shapes.cases(selection)) for selection in set(VERSIONS.values())}
     return {
         (version, item.compilation.key(version)): item
         for version, selection in VERSIONS.items()
-        for item in wanted(shapes.cases(selection))
+        for item in of_selection[selection]
     }
 
 

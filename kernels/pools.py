@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from rcv.kernels.heads import start_of
+from rcv.kernels.heads import precision, start_of
 from rcv.kernels.launch import capability_of
 from rcv.kernels.tiles import tiles
 
@@ -24,7 +24,8 @@ def tokens_of(pools):
 
 def tile_of(kernel, q, keys):
     """Return the tile of a kernel for queries [B, F, N, H, D] and pools whose frames hold so many keys."""
-    sizes = {"bytes": q.element_size(), "D": q.shape[-1], "N": q.shape[2], "M": max(keys)}
+    by_tf32 = int(precision(q.dtype) == "tf32")
+    sizes = {"bytes": q.element_size(), "tf32": by_tf32, "D": q.shape[-1], "N": q.shape[2], "M": max(keys)}
     return tiles(kernel.__name__, capability_of(q), **sizes)
 
 

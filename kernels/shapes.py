@@ -42,10 +42,12 @@ LEVELS = (
     (256, 20, 64),
     (64, 20, 64),
 )
-FRAMES = (8, 32, 128)
+# The scans' launches do not depend on the number of frames.
+FRAMES = {"frame_attention": (8, 32, 128), "temporal_attention": (8, 32, 128)}
+FEWEST_FRAMES = (8,)
 VIDEOS = (1, 2)
 VARIANTS = {
-    "frame_attention": ("first_memory", "first_memory bias", "first_former", "text"),
+    "frame_attention": ("first_memory", "first_memory bias", "first_former", "text", "text bias"),
     "temporal_attention": ("", "causal"),
     "recurrent_scan": ("tanh", "relu", "tanh h0"),
     "gated_scan": ("", "h0"),
@@ -53,7 +55,7 @@ VARIANTS = {
     "rglru_scan": ("", "h0"),
 }
 TEXT_TOKENS = 77
-SELECTIONS = ("sd", "core", "quick")
+SELECTIONS = ("all", "sd", "core", "quick")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Case:
     def launches(self, capability):
         """Return the Launches of this case on a device of this capability, forward and backward."""
         program = importlib.import_module(registry.BACKENDS["triton"].programs[self.operation])
-        with _tf32(self.dtype == "tf32"), recording(capability) as recorder:
+        with allowing_tf32(self.dtype == "tf32"), recording(capability) as recorder:
             _CALLS[self.operation](self, program)
         return recorder.launches
 
@@ -108,19 +110,22 @@ def cases(selection="sd"):
     Parameters
     ----------
     selection : str
-        "sd" for all shapes, the first variant in all dtypes and the others in float16; "core" for the first variant in
-        float16; "quick" for a few shapes of that.
+        "all" for all variants in all dtypes; "sd" for the first variant in all dtypes and the others in float16; "core"
+        for the first variant in float16; "quick" for a few shapes of that.
     """
-    levels, frames, videos = (LEVELS[::4], (32,), (1,)) if selection == "quick" else (LEVELS, FRAMES, VIDEOS)
+    levels, videos = (LEVELS[::4], (1,)) if selection == "quick" else (LEVELS, VIDEOS)
     found = []
     for op in CAPABILITIES:
         if op not in registry.BACKENDS["triton"].programs:
             continue
         first, *others = VARIANTS[op]
         kinds = [(first, "float16")]
-        if selection == "sd":
+        if selection in ("all", "sd"):
             kinds += [(first, dtype) for dtype in DTYPES if dtype != "float16"]
             kinds += [(variant, "float16") for variant in others]
+        if selection == "all":
+            kinds += [(variant, dtype) for variant in others for dtype in DTYPES if dtype != "float16"]
+        frames = (32,) if selection == "quick" else FRAMES.get(op, FEWEST_FRAMES)
         found += [
             Case(op, *kind, b, f, *level)
             for kind, level, f, b in itertools.product(kinds, levels, frames, videos)
@@ -129,7 +134,8 @@ def cases(selection="sd"):
 
 
 @contextlib.contextmanager
-def _tf32(allowed):
+def allowing_tf32(allowed):
+    """Within a `with` block, float32 products are computed in TF32 or exactly."""
     former = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
@@ -149,7 +155,7 @@ def _frame_attention(case, program):
     pools = [
         tuple(case._meta(case.videos, held, keys, *width) for _ in "kv") for held in table.frames_per_pool
     ]
-    bias = case._meta(case.heads, table.slots, dtype=torch.float32) if rest == ["bias"] else None
+    bias = case._meta(case.heads, table.slots, dtype=torch.float32) if rest else None
     scale = case.head_dim**-0.5
     o, lse = program.forward(q, pools, table.key, bias, scale)
     program.backward(o, q, pools, o, lse, table.key, bias, scale, bias is not None)
