@@ -211,3 +211,16 @@ def odd(dtypes=("float32", "float16", "bfloat16")):
         # One frame and one token: every loop at its shortest.
         cases.append(replace(cases[-1], frames=1, tokens=1))
     return cases
+
+
+def all_frames(dtypes=("float16", "bfloat16", "float32")):
+    """Return recurrent_scan with so many tokens that a program of the Triton backend keeps its own for all frames.
+
+    There a thread reads what another has written the frame before, behind a barrier that no interpreter tests.
+    """
+    # More tokens than the largest chip asks for, and no tile divides them.
+    shape = {"frames": 5, "tokens": 4099, "heads": 8, "head_dim": 40, "videos": 2}
+    activations = ("tanh", "relu")
+    return [
+        Case("recurrent_scan", dtype=dtype, activation=f, **shape) for dtype in dtypes for f in activations
+    ]

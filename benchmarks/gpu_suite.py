@@ -114,7 +114,9 @@ def items_of(parts, shapes, device):
     """Return the Items of the parts, the most important first."""
     dtypes = ("float16", "bfloat16", "float32") if device.type == "cuda" else ("float32", "bfloat16")
     found = {part: [] for part in PARTS}
-    for case in cases.odd(dtypes):
+    # First what nothing but a device can check.
+    first = cases.all_frames(dtypes) if device.type == "cuda" else []
+    for case in [*first, *cases.odd(dtypes)]:
         found["check"].append(Item("check", f"check: {case.label}", _bound(operations_part.check, case)))
     for case in cases.full() if shapes == "full" else cases.quick(_quick_dtype(device)):
         found["ops"].append(Item("ops", f"ops: {case.label}", _bound(operations_part.measure, case)))

@@ -13,6 +13,8 @@ from benchmarks.cases import Case
 from benchmarks.devices import Device, device_name
 from benchmarks.peers import Candidate
 from benchmarks.results import Results, Row, load, markdown, shortfalls
+from rcv.kernels import scan
+from rcv.kernels.launch import recording
 from rcv.ops import reference
 
 CASE = Case("gated_scan", 3, 5, 2, 4, "float32")
@@ -91,6 +93,24 @@ def test_without_time_everything_is_named_as_left_out(tmp_path):
     assert results.left_out[0] == "check: gated_scan-B1-F3-N5-H2-D4-float32"
     assert len(results.left_out) == 4
     assert results.left_out[-1] in (tmp_path / "results.md").read_text()
+
+
+def test_a_gpu_is_first_checked_for_what_the_interpreter_cannot_test(monkeypatch):
+    monkeypatch.setattr(training_part, "why_not", lambda device, memory=False: ["not asked for"])
+    names = [item.name for item in gpu_suite.items_of(["check", "ops"], "quick", torch.device("cuda"))]
+    assert [name.split("-")[:2] for name in names[:2]] == [
+        ["check: recurrent_scan", "tanh"],
+        ["check: recurrent_scan", "relu"],
+    ]
+    for case in cases.all_frames():
+        x = torch.empty(case.videos, case.frames, case.tokens, case.channels, device="meta")
+        weight = torch.empty(case.channels, case.channels, device="meta")
+        for capability in scan.WALK_TOKENS:
+            with recording(capability) as recorder:
+                h = scan.recurrent_forward(x, weight, None, case.activation)
+                scan.recurrent_backward(h, weight, h, None, case.activation)
+            kernels = [launch.kernel.__name__ for launch in recorder.launches]
+            assert kernels == ["recurrent_scan_fwd_kernel", "recurrent_scan_bwd_kernel"]
 
 
 def test_an_unknown_part_is_refused(tmp_path):
