@@ -2,13 +2,14 @@
 
 `benchmarks/results/` holds one JSON file a device, date and program: of the suite (`NAME.json`, with `rows`) and of
 `benchmarks.train_step` (`NAME-steps.json`, with `steps`). From these, and from nothing else, come the table between the
-markers of README.md, docs/benchmarks.md with its plots, and docs/targets.md.
+markers of README.md, and docs/benchmarks.md with its plots. docs/targets.md and docs/computed.md come from the code.
 """
 
 import hashlib
 import json
 from pathlib import Path
 
+from . import computed
 from .plots import write_plots
 from .programs import Setting
 from .results import ROOT, Results, Row, markdown
@@ -88,7 +89,7 @@ def fingerprint(record):
 
 
 def main():
-    """Rewrite README.md, docs/benchmarks.md, its plots and docs/targets.md."""
+    """Rewrite README.md, docs/benchmarks.md, its plots, docs/targets.md and docs/computed.md."""
     records = measured()
     for name, record in records.items():
         if "rows" in record:
@@ -105,6 +106,7 @@ def pages(records):
         readme: with_section(readme.read_text(encoding="utf-8"), readme_section(records)),
         ROOT / "docs" / "benchmarks.md": page(records),
         ROOT / "docs" / "targets.md": as_markdown(),
+        ROOT / "docs" / "computed.md": computed.page(),
     }
 
 

@@ -185,7 +185,8 @@ def as_markdown():
         "# Targets",
         "",
         "What the kernels are held to. `python benchmarks/gpu_suite.py --out DIR` says in one line each what falls "
-        "short on the device at hand. Written by `python -m benchmarks.publish` from `benchmarks/targets.py`.",
+        "short on the device at hand; [computed bounds](computed.md) say what an H200 could do at most. Written by "
+        "`python -m benchmarks.publish` from `benchmarks/targets.py`.",
         "",
         "| target | operation | direction | dtypes | tokens | where | asked |",
         "| --- | --- | --- | --- | --- | --- | --- |",

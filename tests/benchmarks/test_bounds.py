@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.bounds import Bound, Work, bound, work
 from benchmarks.cases import Case
+from benchmarks.computed import Rival, rival_of
 from benchmarks.devices import Device, known_device, measured_device
 
 SMALL = {"tokens": 5, "heads": 2, "head_dim": 4, "dtype": "float16"}
@@ -59,6 +60,25 @@ def test_the_slowest_unit_sets_the_bound():
     assert bound(Work(500, 6, 10), device, "float16") == Bound(6.0, "exp")
     assert bound(Work(500, 2, 100), device, "float16") == Bound(10.0, "memory")
     assert bound(Work(0, 0, 20), device, "bfloat16") == Bound(2.0, "memory")
+
+
+def test_a_rival_concatenates_and_pads():
+    # 250 scores at 32 channels for 4. Keys and values of 5 names x 5 tokens x 8 channels: 400 elements; of the pools
+    # 240. q and o: 240 elements; log-sum-exp 120 bytes.
+    case = Case("frame_attention", 3, table="first_memory", **SMALL)
+    assert rival_of(case, "forward") == Rival(Work(4 * 250 * 32, 250, (400 + 240) * 2 + 120), (400 + 240) * 2)
+    # The gradients of both are written, then summed into the pools'.
+    backward = Work(10 * 250 * 32, 250, (2 * 400 + 480) * 2 + 120)
+    assert rival_of(case, "backward") == Rival(backward, (400 + 240) * 2)
+    device = Device("made up", "data sheet", {"float16": 1e9}, bytes=1280.0, exponentials=1e9)
+    assert rival_of(case, "forward").seconds(device, "float16") == 1400 / 1280 + 1
+
+
+def test_a_rival_transposes():
+    # 240 elements a tensor; q, k, v, o are read and written to be moved, and read or written by the attention.
+    case = Case("temporal_attention", 3, videos=2, **SMALL)
+    assert rival_of(case, "forward") == Rival(Work(4 * 180 * 32, 180, 4 * 480), 8 * 480)
+    assert rival_of(case, "backward") == Rival(Work(10 * 180 * 32, 180, 8 * 480), 8 * 480)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ def test_there_are_results():
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/targets.md"], ids=str
+    "path",
+    [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "targets", "computed"))],
+    ids=str,
 )
 def test_pages_agree_with_the_results(path):
     assert path.read_text(encoding="utf-8") == publish.pages(RECORDS)[path], (
