@@ -5,13 +5,18 @@ import torch
 
 from rcv.ops import backend
 from tests import standing_in
+from tests.kernels import interpreter
 
 
 @pytest.fixture
 def triton_backend():
     """The triton backend is asked for, and takes CPU tensors where the interpreter stands in for a GPU."""
-    with backend("triton") if torch.cuda.is_available() else standing_in.taking_cpu_tensors("triton"):
-        yield
+    if torch.cuda.is_available():
+        with backend("triton"):
+            yield
+    else:
+        with standing_in.taking_cpu_tensors("triton"), interpreter.with_bfloat16():
+            yield
 
 
 @pytest.fixture

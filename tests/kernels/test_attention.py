@@ -86,6 +86,12 @@ def test_head_dims_in_float16(width):
     _assert_relative_error(table, q, pools)
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 160])
+def test_head_dims_in_bfloat16(width):
+    table = FrameTable.first_memory(2)
+    _assert_close(table, *_inputs(table, torch.bfloat16, width=width), _bias(1, table))
+
+
 @pytest.mark.parametrize("name", ["first_former", "rows of -1"])
 def test_bias_videos_and_heads_in_float16(name):
     table = TABLES[name]

@@ -14,8 +14,7 @@ from tests.ops.cases import assert_close_to_reference, normal, results
 pytestmark = pytest.mark.usefixtures("triton_backend", "poisoned")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Triton's interpreter takes the bits of bfloat16 operands of a product for those of integers.
-DTYPES = (torch.float32, torch.float16) if DEVICE == "cpu" else (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 activations = pytest.mark.parametrize("activation", ["tanh", "relu"])
 carried_or_not = pytest.mark.parametrize("carried", [False, True], ids=["zero", "h0"])
 
@@ -52,7 +51,11 @@ def _pair(activation):
 @carried_or_not
 @activations
 def test_error_bounds(activation, carried, dtype):
-    assert_close_to_reference(*_pair(activation), *_inputs(5, carried, dtype))
+    x, weight, h0 = _inputs(5, carried, dtype)
+    if activation == "relu" and dtype == torch.bfloat16:
+        # At its kink relu's slope is 0 or 1 as a state happens to be rounded: none comes near.
+        x, weight = _leaf(x + 3 * x.sign(), dtype), _leaf(weight / 8, dtype)
+    assert_close_to_reference(*_pair(activation), x, weight, h0)
 
 
 @carried_or_not

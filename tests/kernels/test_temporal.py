@@ -15,8 +15,7 @@ from tests.ops.cases import assert_close_to_reference, normal, results
 pytestmark = pytest.mark.usefixtures("triton_backend", "poisoned")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Triton's interpreter takes the bits of bfloat16 operands of a product for those of integers.
-DTYPES = (torch.float32, torch.float16) if DEVICE == "cpu" else (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 causal_or_not = pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
 
 
