@@ -40,7 +40,7 @@ class Compilation:
     aligned : tuple of tuple of int
         Positions of pointers and integers that are known to be divisible by 16.
     options : tuple of (str, object)
-        `num_warps`, `num_stages`, `enable_fp_fusion`.
+        `num_warps`, `num_stages`, `enable_fp_fusion`, and `maxnreg` where it is given.
     capability : tuple of two int
     """
 

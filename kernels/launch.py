@@ -22,7 +22,7 @@ class Launch:
     constants : dict
         Values of the kernel's `tl.constexpr` parameters.
     options : dict
-        `num_warps`, `num_stages`, `enable_fp_fusion`.
+        `num_warps`, `num_stages`, `enable_fp_fusion`, and `maxnreg` where it is given.
     """
 
     kernel: object
@@ -72,7 +72,7 @@ def capability_of(tensor):
     return INTERPRETED_CAPABILITY
 
 
-def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, **constants):
+def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, maxnreg=None, **constants):
     """Run a kernel on the device of its first tensor.
 
     Parameters
@@ -82,6 +82,9 @@ def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, **constants):
         A size of 0 launches nothing.
     arguments
         In the order of the kernel's parameters.
+    maxnreg : int, optional
+        Registers that a thread may have. ptxas otherwise spills a few of them where one block more then fits a
+        multiprocessor.
     constants
         Its `tl.constexpr` parameters by name.
     """
@@ -89,6 +92,8 @@ def launch(kernel, grid, *arguments, num_warps=4, num_stages=2, **constants):
         return
     # Said, since Triton's default changes with its version: a multiply and an add become one instruction.
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
+    if maxnreg is not None:
+        options["maxnreg"] = maxnreg
     if _recorder is not None:
         if _recorder.launches is not None:
             named = dict(zip(kernel.arg_names, arguments, strict=False))

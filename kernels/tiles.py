@@ -36,7 +36,8 @@ def tiles(kernel, capability, **shape):
     Returns
     -------
     dict
-        ``num_warps``, ``num_stages`` and the kernel's block sizes such as ``BLOCK_M``: keywords of `launch.launch`.
+        ``num_warps``, ``num_stages``, for some ``maxnreg``, and the kernel's block sizes such as ``BLOCK_M``: keywords
+        of `launch.launch`.
 
     Raises
     ------

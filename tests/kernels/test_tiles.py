@@ -1,8 +1,11 @@
 """The table of tiles: its look-up, and what it holds."""
 
 import pytest
+import torch
 
+from rcv.kernels import gated
 from rcv.kernels import tiles as module
+from rcv.kernels.launch import recording
 from rcv.kernels.tiles import nearest, tiles, using
 
 ROWS = {
@@ -66,3 +69,14 @@ def test_every_row_is_a_tile_with_a_source():
                 assert {"num_warps", "num_stages"} <= set(row["tile"])
                 assert row["source"].startswith(("compiled only", "measured on "))
                 assert set(row) <= {"shape", "tile", "source", "rejected"}
+
+
+def test_registers_of_a_tile_reach_the_compiler_where_it_names_them():
+    x = torch.empty(1, 2, 3, 64, device="meta")
+    tile = tiles("gated_scan_fwd_kernel", (8, 0), elements=192)
+    for chosen in (tile, {**tile, "maxnreg": 128}):
+        with using("gated_scan_fwd_kernel", chosen), recording((8, 0)) as recorder:
+            gated.gated_forward(x, x, None)
+        (launched,) = recorder.launches
+        assert launched.options.get("maxnreg") == chosen.get("maxnreg")
+        assert ("maxnreg" in launched.options) == ("maxnreg" in chosen)
