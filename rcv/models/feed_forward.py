@@ -94,9 +94,12 @@ class _NormedGEGLU(torch.autograd.Function):
             value, gate = projected.chunk(2, -1)
             product = dy[rows] @ out_weight
             dactivated = product * value
-            # into the memory of what they are the gradients of: both halves side by side for one product
-            torch.mul(F.gelu(gate), product, out=value)
-            torch.ops.aten.gelu_backward.grad_input(dactivated, gate, grad_input=gate)
+            if torch.compiler.is_compiling():  # which takes no view as `out`
+                dgate = torch.ops.aten.gelu_backward(dactivated, gate)
+                projected = torch.cat((F.gelu(gate) * product, dgate), -1)
+            else:  # into the memory of what they are the gradients of: both halves side by side for one product
+                torch.mul(F.gelu(gate), product, out=value)
+                torch.ops.aten.gelu_backward.grad_input(dactivated, gate, grad_input=gate)
             dnormed = torch.mm(projected, weight, out=normed)
             dx[rows], _, _ = torch.ops.aten.native_layer_norm_backward(
                 dnormed, chunk, norm_weight.shape, mean, rstd, norm_weight, norm_bias, (True, False, False)

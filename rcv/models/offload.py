@@ -23,6 +23,20 @@ class OffloadedTensors(torch.autograd.graph.saved_tensors_hooks):
         super().__init__(self._pack, self._unpack)
         self._devices = devices
         self._stream = self._last = None
+        self._handles = ()
+
+    def attach(self, module):
+        """Let every forward of a module run in such a block; returns self."""
+        self._handles = (
+            module.register_forward_pre_hook(lambda *_: self.__enter__() and None),
+            module.register_forward_hook(lambda *_: self.__exit__(), always_call=True),
+        )
+        return self
+
+    def detach(self):
+        """Take that back."""
+        for handle in self._handles:
+            handle.remove()
 
     def _pack(self, tensor):
         stays = tensor.device.type not in self._devices or tensor.is_leaf or tensor.nbytes < LEAST_BYTES

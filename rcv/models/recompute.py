@@ -1,7 +1,6 @@
 """What the backward of a video UNet computes again instead of finding it kept."""
 
 import functools
-from contextlib import nullcontext
 
 import torch
 from diffusers.models import Transformer2DModel
@@ -34,7 +33,9 @@ def set_gradient_checkpointing(unet, mode):
         raise ValueError(
             f"unknown gradient checkpointing {mode!r}{nearest(mode, MODES)} (known: {', '.join(MODES)})"
         )
-    unet.saving = OffloadedTensors() if mode == "offload" else nullcontext()
+    if unet.offloaded is not None:
+        unet.offloaded.detach()
+    unet.offloaded = OffloadedTensors().attach(unet) if mode == "offload" else None
     if mode in ("full", "offload"):
         unet.enable_gradient_checkpointing()
     else:

@@ -1,7 +1,6 @@
 """VideoUNet: diffusers' UNet2DConditionModel with frames folded into its batch."""
 
 import inspect
-from contextlib import nullcontext
 
 import torch
 from diffusers import ModelMixin, UNet2DConditionModel
@@ -33,6 +32,7 @@ class VideoUNet(UNet2DConditionModel):
 
     _no_split_modules = ("VideoTransformerBlock", "ResnetBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
     _repeated_blocks = ("VideoTransformerBlock",)
+    offloaded = None  # OffloadedTensors, if what a forward keeps waits in main memory
 
     @_registered_with_preset
     def __init__(self, *args, preset="recurrent", **kwargs):
@@ -43,7 +43,6 @@ class VideoUNet(UNet2DConditionModel):
         self.preset = preset
         self.frames = FrameCount()
         self._blocks = inflate(self, preset, self.frames)
-        self.saving = nullcontext()  # in which a forward runs: hooks for what it keeps
         self.register_to_config(preset={**vars(preset)})
         self._own_names = frozenset(name for name, _ in self.named_parameters())
         self.freeze_untrained()
@@ -164,7 +163,7 @@ class VideoUNet(UNet2DConditionModel):
             check_state(state, self._blocks, batch, sample.device)
         before = state or CarriedState({}, 0)
         kept = {} if return_state else None
-        with self.saving, self.frames.pinned(frames, before, kept):
+        with self.frames.pinned(frames, before, kept):
             (folded,) = super().forward(
                 sample.transpose(1, 2).reshape(batch * frames, channels, height, width).to(self.dtype),
                 timestep,

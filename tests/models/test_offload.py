@@ -68,6 +68,21 @@ def test_strides_and_dtypes_return(packed):
     assert torch.isfinite(x.grad).all()
 
 
+def test_a_forward_that_fails_leaves_no_hooks_behind(packed):
+    class Failing(torch.nn.Module):
+        def forward(self, x):
+            raise ValueError("no")
+
+    module = Failing()
+    offloaded = OffloadedTensors(devices=("cpu",)).attach(module)
+    with pytest.raises(ValueError, match="no"):
+        module(torch.zeros(1))
+    torch.randn(LARGE, requires_grad=True).sin().sin().sum().backward()
+    assert packed[0] == []
+    offloaded.detach()
+    assert not module._forward_hooks and not module._forward_pre_hooks
+
+
 def test_meta_tensors_keep_their_shape_alone(packed):
     with OffloadedTensors(), torch.device("meta"):
         x = torch.randn(LARGE, requires_grad=True)
@@ -86,7 +101,8 @@ def test_gradients_of_a_unet(preset, packed, monkeypatch):
         unet = randomise(small_unet(preset))
         unet.set_gradient_checkpointing(mode)
         if mode == "offload":
-            unet.saving = OffloadedTensors(devices=("cpu",))
+            unet.offloaded.detach()
+            OffloadedTensors(devices=("cpu",)).attach(unet)
         unet(*small_inputs(frames=3)).sample.square().mean().backward()
         return {name: p.grad for name, p in unet.named_parameters() if p.grad is not None}
 

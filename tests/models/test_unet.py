@@ -188,7 +188,8 @@ def test_gradient_checkpointing_modes_follow_each_other():
     for mode in ("full", "offload", "selective", "none", "offload", "full"):
         unet.set_gradient_checkpointing(mode)
         assert unet.is_gradient_checkpointing == (mode in ("full", "offload"))
-        assert isinstance(unet.saving, OffloadedTensors) == (mode == "offload")
+        assert isinstance(unet.offloaded, OffloadedTensors) == (mode == "offload")
+        assert len(unet._forward_hooks) == len(unet._forward_pre_hooks) == (mode == "offload")
         inside = {"selective": keeping_attention, "offload": keeping_inputs}.get(mode)
         blocks = [module for module in unet.modules() if isinstance(module, VideoTransformerBlock)]
         assert blocks
