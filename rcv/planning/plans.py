@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rcv.models.recompute import MODES
 from rcv.planning.allocator import least_bytes, reserved_bytes
 from rcv.planning.budget import Budget
-from rcv.planning.steps import Setting, trace_generation, trace_training
+from rcv.planning.steps import MOST_FRAMES, Setting, trace_generation, trace_training
 
 KINDS = (
     "frozen weights",
@@ -135,8 +135,8 @@ def plan(task, setting, budget):
 def advice(given):
     """Return the Plans that would fit where `given` does not, the cheapest in time first, and the lower bound's.
 
-    Tried in turn are leaner modes of gradient checkpointing, or smaller chunks for the VAE and windows; then fewer
-    frames with the leanest of them.
+    Tried in turn are half precision and a batch of one; leaner modes of gradient checkpointing, or smaller chunks for
+    the VAE and windows; then fewer frames with the leanest of them.
 
     Returns
     -------
@@ -145,13 +145,7 @@ def advice(given):
     leanest : Plan
         Of one frame with the leanest mode: what is in the way if nothing fits.
     """
-    if given.task == "train":
-        modes = list(MODES)
-        changes = [{"checkpointing": mode} for mode in modes[modes.index(given.setting.checkpointing) + 1 :]]
-    else:
-        changes = [{"decode_chunk": chunk} for chunk in (2, 1) if chunk < given.setting.decode_chunk]
-        window = given.setting.window or given.setting.frames
-        changes += [{"decode_chunk": 1, "window": shorter} for shorter in (16, 8) if shorter < window]
+    changes = _changes(given)
     plans = [
         plan(given.task, dataclasses.replace(given.setting, **change), given.budget) for change in changes
     ]
@@ -161,6 +155,28 @@ def advice(given):
     if not fitting and leanest.fits:
         fitting = [most_frames(given.task, lean, given.budget, leanest)]
     return fitting, leanest
+
+
+def _changes(given):
+    """Settings to try in place of a plan's, the cheapest in time first; each has those before it that cost none."""
+    setting = given.setting
+    free = {"precision": "fp16"} if setting.precision == "fp32" and setting.capability is not None else {}
+    changes = [free] if free else []
+    if given.task == "train":
+        modes = list(MODES)
+        leaner = modes[modes.index(setting.checkpointing) + 1 :]
+        alone = {"batch": 1} if setting.batch > 1 else {}
+        changes += [{**free, **alone}] if alone else []
+        changes += [{**free, **alone, "checkpointing": mode} for mode in leaner]
+    else:
+        chunks = [chunk for chunk in (2, 1) if chunk < setting.decode_chunk]
+        changes += [{**free, "decode_chunk": chunk} for chunk in chunks]
+        small = {**free, "decode_chunk": 1}
+        small |= {"batch": 1} if setting.batch > 1 else {}
+        changes += [small] if setting.batch > 1 else []
+        window = setting.window or setting.frames
+        changes += [{**small, "window": shorter} for shorter in (16, 8) if shorter < window]
+    return changes
 
 
 def most_frames(task, setting, budget, least=None):
@@ -180,7 +196,10 @@ def most_frames(task, setting, budget, least=None):
     high = at(LOOK_AHEAD)
     while high.fits:
         frames = high.setting.frames
-        low, high = high, at(min(max(_crossing(low, high, budget.total), frames + 1), FARTHEST * frames))
+        if frames == MOST_FRAMES:
+            return high
+        farthest = min(FARTHEST * frames, MOST_FRAMES)
+        low, high = high, at(min(max(_crossing(low, high, budget.total), frames + 1), farthest))
     while high.setting.frames - low.setting.frames > 1:
         middle = at(
             min(max(_crossing(low, high, budget.total), low.setting.frames + 1), high.setting.frames - 1)

@@ -93,17 +93,21 @@ def advised(plan, fitting, leanest):
 
 
 def _change(plan, other):
-    changes = []
-    if other.setting.checkpointing != plan.setting.checkpointing:
-        price = SLOWER[other.setting.checkpointing]
-        changes.append(f"--gradient-checkpointing {other.setting.checkpointing} ({price})")
-    if other.setting.decode_chunk != plan.setting.decode_chunk:
-        changes.append(f"--decode-chunk-size {other.setting.decode_chunk}")
-    if other.setting.window != plan.setting.window:
-        changes.append(f"--window {other.setting.window}")
-    if other.setting.frames != plan.setting.frames:
-        changes.append(f"--frames {other.setting.frames}")
+    before, after = plan.setting, other.setting
+    flags = (
+        ("precision", before.precision, after.precision),
+        ("batch-size", before.batch, after.batch),
+        ("gradient-checkpointing", before.checkpointing, after.checkpointing),
+        ("decode-chunk-size", before.decode_chunk, after.decode_chunk),
+        ("window", before.window, after.window),
+        ("frames", before.frames, after.frames),
+    )
+    changes = [f"--{flag} {new}{_price(flag, new)}" for flag, old, new in flags if old != new]
     return " with ".join(changes)
+
+
+def _price(flag, value):
+    return f" ({SLOWER[value]})" if flag == "gradient-checkpointing" and SLOWER[value] else ""
 
 
 def write_plot(plan, path):

@@ -21,6 +21,7 @@ from rcv.planning.trace import Trace
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TEXT_TOKENS = 77
+MOST_FRAMES = 4096  # at once
 REPEATING = 2  # windows or chunks after which nothing new comes
 CUBLAS_WORKSPACE = 4096 * 1024 * 2 + 16 * 1024 * 8
 """PyTorch's default, ":4096:2:16:8"; on compute capability 9.0 it is 32 MiB."""
@@ -70,6 +71,10 @@ class Setting:
     def __post_init__(self):
         if self.window is not None and self.window < 1:
             raise ValueError(f"window is {self.window}, expected 1 frame or more")
+        if min(self.window or self.frames, self.frames) > MOST_FRAMES:
+            raise ValueError(
+                f"frames at once: {self.frames}, at most {MOST_FRAMES} are planned; set a window"
+            )
         object.__setattr__(self, "preset", get_preset(self.preset))
         for name, known in (("precision", DTYPES), ("checkpointing", MODES)):
             value = getattr(self, name)

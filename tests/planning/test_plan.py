@@ -153,6 +153,25 @@ def test_advice_names_the_cheapest_first():
     assert "--gradient-checkpointing selective (about 7 % slower" in advised(refused, fitting, leanest)[0]
 
 
+def test_advice_of_half_precision_and_a_smaller_batch():
+    setting = Setting(SMALL, frames=40, height=128, width=128, precision="fp32", batch=3)
+    room = plan("train", dataclasses.replace(setting, precision="fp16", batch=1), V100).needed
+    refused = plan("train", setting, Budget("tight", room, (7, 0)))
+    fitting, leanest = advice(refused)
+    assert (fitting[0].setting.precision, fitting[0].setting.batch) == ("fp16", 1)
+    assert advised(refused, fitting, leanest)[0].startswith(
+        "This fits: --precision fp16 with --batch-size 1,"
+    )
+
+
+def test_advice_for_generation():
+    setting = Setting(SMALL, preset="streaming", frames=64, height=128, width=128)
+    room = plan("generate", dataclasses.replace(setting, decode_chunk=1, window=8), V100).needed
+    refused = plan("generate", setting, Budget("tight", room, (7, 0)))
+    fitting, leanest = advice(refused)
+    assert "--decode-chunk-size 1 with --window" in advised(refused, fitting, leanest)[-1]
+
+
 def test_advice_of_fewer_frames():
     setting = Setting(SMALL, frames=60, height=512, width=512, checkpointing="offload")
     room = plan("train", dataclasses.replace(setting, frames=20), V100).needed
@@ -186,6 +205,8 @@ def test_impossible_budget_names_the_lower_bound():
     [
         ({"precision": "fp61"}, "unknown precision 'fp61', did you mean 'fp16'"),
         ({"checkpointing": "ful"}, "unknown checkpointing 'ful', did you mean 'full'"),
+        ({"frames": 5000}, "frames at once: 5000, at most 4096 are planned; set a window"),
+        ({"window": 0}, "window is 0, expected 1 frame or more"),
         ({"preset": "recurent"}, "unknown preset 'recurent', did you mean 'recurrent'"),
     ],
 )
