@@ -14,8 +14,9 @@ OLDEST_TORCH ?= torch==2.7.1
 WHEEL_PYTHONS ?= python3.10 python3.12 python3.13
 WHEEL := build/wheel
 COMPILED := kernels/compiled.csv
+COMPILED_PAGE := docs/compiled-kernels.md
 
-.PHONY: help install demo test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest lock sdist world clean
+.PHONY: help install demo test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest compile-all lock sdist world clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -67,10 +68,15 @@ build/triton-$(OLDEST_TRITON): | $(INSTALLED)
 
 compile-kernels: $(INSTALLED) ## compile the Triton kernels that changed, for all chips, into the committed table
 	$(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
-	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > docs/compiled-kernels.md
+	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > $(COMPILED_PAGE)
 
-compile-oldest: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## check the kernels' compilations by the oldest Triton supported
-	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --shapes core --check --jobs $(JOBS)
+compile-oldest: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## the same by the oldest Triton supported
+	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
+	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > $(COMPILED_PAGE)
+
+compile-all: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## check all variants in all dtypes by both Tritons (hours)
+	$(BIN)/python -m rcv.kernels.compile --shapes all --check --jobs $(JOBS)
+	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --shapes all --check --jobs $(JOBS)
 
 lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude rcv-video | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements-dev.lock

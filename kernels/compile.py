@@ -18,10 +18,9 @@ import triton
 from rcv.kernels import compiled, shapes
 from rcv.kernels.compilation import Compilation
 
-# Whose rows the committed table holds, and of which shapes: the locked Triton, at the operations' first variants in
-# float16. `--shapes sd --check` looks at the other dtypes and variants. Triton 3.6 is not in it: there 17 of 146
-# compilations of frame attention spill 8 to 192 bytes at these tiles (`make compile-oldest` lists them).
-VERSIONS = {"3.9.0": "core"}
+# Whose rows the committed table holds, and of which shapes: the locked Triton in all dtypes and variants, the oldest
+# supported at the operations' first variants in float16. `--shapes all --check` crosses all variants and dtypes.
+VERSIONS = {"3.6.0": "core", "3.9.0": "sd"}
 SAVE_EVERY = 20
 
 

@@ -46,6 +46,11 @@ LEVELS = (
 FRAMES = {"frame_attention": (8, 32, 128), "temporal_attention": (8, 32, 128)}
 FEWEST_FRAMES = (8,)
 VIDEOS = (1, 2)
+# What stands for all shapes where a dtype or variant is not the first: the narrowest and the widest heads, whole blocks
+# and masked ones, states of many tokens and of few. Frame attention, whose tiles differ most, at every head dim.
+TELLING_LEVELS = ((4096, 8, 40), (40, 8, 160))
+TELLING_ATTENTION = (*TELLING_LEVELS, (640, 8, 80), (256, 20, 64))
+TELLING_FRAMES = {"temporal_attention": (8, 128)}  # sequences within one tile and beyond
 VARIANTS = {
     "frame_attention": ("first_memory", "first_memory bias", "first_former", "text", "text bias"),
     "temporal_attention": ("", "causal"),
@@ -110,27 +115,33 @@ def cases(selection="sd"):
     Parameters
     ----------
     selection : str
-        "all" for all variants in all dtypes; "sd" for the first variant in all dtypes and the others in float16; "core"
-        for the first variant in float16; "quick" for a few shapes of that.
+        "core" for all shapes of the first variant in float16; "sd" for these and, at the telling shapes, the other
+        dtypes of the first variant and the other variants in float16; "all" for all variants in all dtypes at all
+        shapes; "quick" for a few shapes of "core".
     """
-    levels, videos = (LEVELS[::4], (1,)) if selection == "quick" else (LEVELS, VIDEOS)
     found = []
     for op in CAPABILITIES:
         if op not in registry.BACKENDS["triton"].programs:
             continue
-        first, *others = VARIANTS[op]
-        kinds = [(first, "float16")]
-        if selection in ("all", "sd"):
-            kinds += [(first, dtype) for dtype in DTYPES if dtype != "float16"]
-            kinds += [(variant, "float16") for variant in others]
-        if selection == "all":
-            kinds += [(variant, dtype) for variant in others for dtype in DTYPES if dtype != "float16"]
-        frames = (32,) if selection == "quick" else FRAMES.get(op, FEWEST_FRAMES)
-        found += [
-            Case(op, *kind, b, f, *level)
-            for kind, level, f, b in itertools.product(kinds, levels, frames, videos)
-        ]
+        every = [(variant, dtype) for variant in VARIANTS[op] for dtype in DTYPES]
+        first, dtype = every[0]
+        frames = FRAMES.get(op, FEWEST_FRAMES)
+        if selection == "quick":
+            found += _product(op, every[:1], LEVELS[::4], (32,), (1,))
+            continue
+        found += _product(op, every if selection == "all" else every[:1], LEVELS, frames, VIDEOS)
+        if selection == "sd":
+            others = [kind for kind in every[1:] if kind[0] == first or kind[1] == dtype]
+            levels = TELLING_ATTENTION if op == "frame_attention" else TELLING_LEVELS
+            found += _product(op, others, levels, TELLING_FRAMES.get(op, FEWEST_FRAMES), VIDEOS[-1:])
     return found
+
+
+def _product(op, kinds, levels, frames, videos):
+    return [
+        Case(op, *kind, b, f, *level)
+        for kind, level, f, b in itertools.product(kinds, levels, frames, videos)
+    ]
 
 
 @contextlib.contextmanager

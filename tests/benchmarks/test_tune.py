@@ -29,7 +29,7 @@ def test_every_row_has_candidates_with_what_its_tile_has():
         for row in (row for rows in capabilities.values() for row in rows):
             tiles = tune.candidates(kernel, row["shape"])
             assert len(tiles) > 10
-            assert all(tile.keys() == row["tile"].keys() for tile in tiles)
+            assert all(tile.keys() == row["tile"].keys() - {"maxnreg"} for tile in tiles)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton's interpreter is off where a GPU is")

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib.metadata
 import json
+import re
 
 import pytest
 
@@ -13,8 +14,15 @@ from tests.kernels import offline
 
 TABLE = offline.ROOT / "kernels/compiled.csv"
 PAGE = offline.ROOT / "docs/compiled-kernels.md"
-REFRESH = "run `make compile-kernels` and commit kernels/compiled.csv and docs/compiled-kernels.md"
+REFRESH = (
+    "run `make compile-kernels compile-oldest` and commit kernels/compiled.csv and docs/compiled-kernels.md"
+)
 SAMPLE = 4
+
+
+# (kernel, capability, dtype, head dim) for which no tile that was tried does without: exact products take k and v of a
+# key, 320 numbers, as operands of every block of queries.
+SPILLING = {("frame_attention_bwd_dkv_kernel", c, "float32", "D160") for c in (86, 89, 90, 100, 120)}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +53,12 @@ def test_no_row_is_missing_and_none_is_there_twice(rows, current):
     assert len(set(present)) == len(present)
 
 
-def test_every_compilation_keeps_the_limits(rows):
-    assert [line for row in rows for line in row.violations()] == []
+def test_every_compilation_keeps_the_limits_but_those_known_not_to(rows):
+    violating = [row for row in rows if row.violations()]
+    assert {_known_as(row) for row in violating} == SPILLING, [row.violations() for row in violating]
+    for row in violating:
+        (line,) = row.violations()
+        assert row.spilled_bytes <= 16, line
 
 
 def test_every_kernel_is_in_the_table_for_all_that_it_runs_on(rows):
@@ -62,6 +74,10 @@ def test_every_operation_that_triton_runs_is_compiled_from_its_lowest_capability
     # `attention` is frame_attention with another signature.
     for operation in set(backend.programs) - {"attention"}:
         assert min(shapes.CAPABILITIES[operation]) == backend.limits[operation].capability, operation
+
+
+def test_scans_of_few_frames_stand_for_those_of_many(current):
+    assert set(current["the same for all frame counts"].values()) == {True}
 
 
 def test_a_sample_compiles_to_what_the_table_says(rows, current):
@@ -126,6 +142,10 @@ def _row(**changes):
     return compiled.Row(**{**values, **changes})
 
 
+def _known_as(row):
+    return row.kernel, row.capability, row.dtype, re.search(r"D\d+", row.shape).group()
+
+
 def _kernels():
     """Names of the jitted functions in kernels/ that are launched: those that end in _kernel."""
     for path in sorted((offline.ROOT / "kernels").glob("*.py")):
@@ -147,9 +167,17 @@ _VERSION = importlib.metadata.version("triton")
 _COMPILE = """
 import dataclasses, json, sys
 import triton
-from rcv.kernels import compile
+from rcv.kernels import compile, shapes
 needed = compile.complete()
 sample = [needed[triton.__version__, key] for key in sys.argv[1:] if (triton.__version__, key) in needed]
 identities = [item.identity(version) for (version, _), item in needed.items()]
-print(json.dumps({"identities": identities, "sample": [dataclasses.asdict(item.row()) for item in sample]}))
+def of_frames(op, frames):
+    case = shapes.Case(op, shapes.VARIANTS[op][0], "float16", 1, frames, 64, 8, 40)
+    return {item.compilation for item in compile.wanted([case], [80])}
+scans = [op for op in shapes.CAPABILITIES if op not in shapes.FRAMES]
+print(json.dumps({
+    "identities": identities,
+    "sample": [dataclasses.asdict(item.row()) for item in sample],
+    "the same for all frame counts": {op: of_frames(op, 8) == of_frames(op, 128) for op in scans},
+}))
 """
