@@ -102,9 +102,16 @@ def test_long_videos_are_made_in_windows(config, tmp_path, monkeypatch, settings
     assert max(seen) <= (expected[0] or settings["frames"])
     saved = yaml.safe_load(output.with_suffix(".yaml").read_text())
     assert (saved["window"], saved["window_mode"]) == expected
-    again = tmp_path / "again.mkv"
+    again, other = tmp_path / "again.mkv", tmp_path / "other.mkv"
     generate(GenerateConfig(**{**saved, "output": again}))
-    assert np.array_equal(read_video(again).frames, read_video(output).frames)
+    generate(GenerateConfig(**{**saved, "seed": saved["seed"] + 1, "output": other}))
+    # H.264 makes several levels of a pixel that was rounded the other way: sums differ with where memory lies
+    assert _difference(again, output) < 0.25 < 2 < _difference(other, output)
+
+
+def _difference(one, other):
+    """Mean absolute difference of two videos' pixels, in levels of 255."""
+    return np.abs(read_video(one).frames.astype(int) - read_video(other).frames).mean()
 
 
 def test_a_window_is_as_long_as_what_the_adapter_was_trained_on(base, tmp_path):
