@@ -8,6 +8,7 @@ UNSEEN ?= elephant
 PROMPT ?= a red $(UNSEEN) walking in the desert
 DEMO := runs/demo
 JOBS ?= 1
+WORKERS ?= auto
 OLDEST_TRITON := 3.6.0
 # The oldest PyTorch supported, and the Pythons that the wheel is tried on. PyTorch's own CUDA libraries are several GB each.
 OLDEST_TORCH ?= torch==2.7.1
@@ -34,8 +35,8 @@ demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generat
 	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/$(UNSEEN).gif
 	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/$(UNSEEN).gif"
 
-test: $(INSTALLED) ## the tests, slow ones left out
-	$(BIN)/python -m pytest -m "not slow"
+test: $(INSTALLED) ## the tests, slow ones left out, a process and a thread of PyTorch's a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 test-slow: $(INSTALLED) ## the slow tests alone
 	$(BIN)/python -m pytest -m slow
