@@ -8,11 +8,21 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Names of PyTorch's dtypes by precision; this module doesn't import torch."""
+
 
 def nearest(name, known):
     """Return ', did you mean X?' for the member of `known` closest to `name`, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def checked_name(kind, name, known):
+    """Return `name`; ValueError that suggests the nearest of `known` if it is none of them."""
+    if name not in known:
+        raise ValueError(f"unknown {kind} {name!r}{nearest(name, known)} (known: {', '.join(known)})")
+    return name
 
 
 def parse_size(size):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from rcv.config import Config, nearest
+from rcv.config import DTYPES, Config, checked_name
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -17,7 +17,6 @@ SCHEDULERS = {
     "pndm": "PNDMScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 EMBEDDED = "embedded"
 """What the adapters of the embedded model name as their base."""
 
@@ -59,12 +58,8 @@ class ModelConfig(Config):
     @field_validator("scheduler", "precision")
     @classmethod
     def _known_name(cls, name, info):
-        known = {"scheduler": SCHEDULERS, "precision": PRECISIONS}[info.field_name]
-        if name is not None and name not in known:
-            raise ValueError(
-                f"unknown {info.field_name} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
-            )
-        return name
+        known = {"scheduler": SCHEDULERS, "precision": DTYPES}[info.field_name]
+        return None if name is None else checked_name(info.field_name, name, known)
 
     def with_adapter_defaults(self):
         """Return the settings with those that were left open taken from the adapter; itself without one."""
@@ -174,11 +169,8 @@ class GenerateConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _windows_fit(self):
-        if self.window_mode is not None and self.window_mode not in WINDOW_MODES:
-            raise ValueError(
-                f"unknown window_mode {self.window_mode!r}{nearest(self.window_mode, WINDOW_MODES)} "
-                f"(known: {', '.join(WINDOW_MODES)})"
-            )
+        if self.window_mode is not None:
+            checked_name("window_mode", self.window_mode, WINDOW_MODES)
         if None not in (self.window, self.frames) and self.window > self.frames:
             raise ValueError(
                 f"window is {self.window}, more than the {self.frames} frames of a video; leave window out"

@@ -9,10 +9,10 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from rcv.config import DTYPES
 from rcv.diffusion.config import (
     EMBEDDED_GUIDANCE,
     GUIDANCE,
-    PRECISIONS,
     SCHEDULERS,
     WINDOW,
     GenerateConfig,
@@ -157,7 +157,7 @@ def load_pipeline(config):
         base,
         preset=config.preset,
         adapter=config.adapter,
-        dtype=getattr(torch, PRECISIONS[config.precision]),
+        dtype=getattr(torch, DTYPES[config.precision]),
     )
     if config.scheduler is not None:
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)

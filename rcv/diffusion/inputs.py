@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
 import torch
 
+from rcv.config import checked_name
 from rcv.models.state import check_carries
 
 from .noise import NoiseConfig
@@ -50,15 +50,11 @@ def check_inputs(
     prompts = _check_prompts(pipe, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, guided)
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale is {guidance_rescale}, expected a number from 0 to 1")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(_unknown("output_type", output_type, OUTPUT_TYPES))
+    checked_name("output_type", output_type, OUTPUT_TYPES)
     if output_type != "latent" and pipe.vae is None:
         raise ValueError(f"output_type is {output_type!r}, but the pipeline has no vae; expected 'latent'")
     for name in tensor_inputs:
-        if name not in pipe._callback_tensor_inputs:
-            raise ValueError(
-                _unknown("callback_on_step_end_tensor_inputs", name, pipe._callback_tensor_inputs)
-            )
+        checked_name("callback_on_step_end_tensor_inputs", name, pipe._callback_tensor_inputs)
     if not isinstance(noise, NoiseConfig):
         raise ValueError(
             f"noise is {noise!r}, expected a NoiseConfig, such as NoiseConfig('shared', alpha=0.2)"
@@ -155,12 +151,6 @@ def _latent_shape(pipe, videos, num_frames, height, width, latents) -> tuple[int
         return given
     height, width = pipe.size(height, width)
     return videos, channels, num_frames or 16, height // factor, width // factor
-
-
-def _unknown(argument: str, name: Any, known) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{argument} is {name!r}, expected one of {', '.join(known)}{hint}"
 
 
 def scheduler_step_arguments(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
+
+from rcv.config import checked_name
 
 STRATEGIES = ("independent", "shared", "autoregressive")
 FORMS = ("variance_preserving", "paper")
@@ -54,9 +55,9 @@ class NoiseConfig:
     beyond: str = "fresh"
 
     def __post_init__(self):
-        _check_name("strategy", self.strategy, STRATEGIES)
-        _check_name("form", self.form, FORMS)
-        _check_name("beyond", self.beyond, BEYOND)
+        checked_name("strategy", self.strategy, STRATEGIES)
+        checked_name("form", self.form, FORMS)
+        checked_name("beyond", self.beyond, BEYOND)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got {self.alpha}")
 
@@ -71,13 +72,6 @@ class NoiseConfig:
         for _ in range(frames - 1):
             variances.append(a * a * variances[-1] + (1 - a) ** 2)
         return [math.sqrt(v) for v in variances[:frames]]
-
-
-def _check_name(argument: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        close = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{argument} is {value!r}, expected one of {', '.join(known)}{hint}")
 
 
 def sample_noise(

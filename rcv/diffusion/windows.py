@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import torch
 
-MODES = ("carry", "blend")
+from rcv.config import checked_name
+from rcv.diffusion.config import WINDOW_MODES
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,7 @@ class Windows:
     overlap: int | None = None
 
     def __post_init__(self):
-        if self.mode not in MODES:
-            close = difflib.get_close_matches(str(self.mode), MODES, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"mode is {self.mode!r}, expected one of {', '.join(MODES)}{hint}")
+        checked_name("mode", self.mode, WINDOW_MODES)
         least = 1 if self.mode == "carry" else 3
         if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < least:
             raise ValueError(f"length is {self.length!r}, expected a number of frames, {least} or more in mode "

@@ -9,8 +9,9 @@ state, h the recurrent state and m the memory tokens of frame i:
 """
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
+
+from rcv.config import checked_name
 
 ATTENDS = (("first",), ("first", "former"), ("first", "memory"), ("first", "former", "memory"))
 CELLS = (None, "rnn", "mingru", "rglru", "published")
@@ -162,18 +163,12 @@ def get_preset(preset):
     if isinstance(preset, Preset):
         return preset
     if isinstance(preset, str):
-        if preset in PRESETS:
-            return PRESETS[preset]
-        close = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.4)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown preset {preset!r}{hint} (known: {', '.join(PRESETS)})")
+        return PRESETS[checked_name("preset", preset, PRESETS)]
     if not hasattr(preset, "keys"):
         raise ValueError(
             f"preset is a {type(preset).__name__}, expected a name, a Preset or a mapping of its fields"
         )
     known = {field.name for field in dataclasses.fields(Preset)}
     if unknown := sorted(set(preset) - known):
-        close = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown preset field {unknown[0]!r}{hint} (known: {', '.join(sorted(known))})")
+        checked_name("preset field", unknown[0], sorted(known))
     return Preset(**preset)

@@ -6,7 +6,7 @@ import torch
 from diffusers.models import Transformer2DModel
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from rcv.config import nearest
+from rcv.config import checked_name
 from rcv.models.offload import OffloadedTensors
 
 MODES = {
@@ -29,10 +29,7 @@ def set_gradient_checkpointing(unet, mode):
     ValueError
         For an unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(
-            f"unknown gradient checkpointing {mode!r}{nearest(mode, MODES)} (known: {', '.join(MODES)})"
-        )
+    checked_name("gradient checkpointing", mode, MODES)
     if unet.offloaded is not None:
         unet.offloaded.detach()
     unet.offloaded = OffloadedTensors().attach(unet) if mode == "offload" else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rcv.config import nearest
+from rcv.config import DTYPES, checked_name
 from rcv.diffusion import decode_video, diffusion_loss, encode_video
 from rcv.diffusion.windows import Windows, predict
 from rcv.kernels.launch import recording
@@ -19,7 +19,6 @@ from rcv.planning.fused_attention import fused_attention
 from rcv.planning.models import ModelShape
 from rcv.planning.trace import Trace
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TEXT_TOKENS = 77
 MOST_FRAMES = 4096  # at once
 REPEATING = 2  # windows or chunks after which nothing new comes
@@ -77,16 +76,12 @@ class Setting:
             )
         object.__setattr__(self, "preset", get_preset(self.preset))
         for name, known in (("precision", DTYPES), ("checkpointing", MODES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(
-                    f"unknown {name} {value!r}{nearest(value, known)} (known: {', '.join(known)})"
-                )
+            checked_name(name, getattr(self, name), known)
 
     @property
     def dtype(self):
         """The precision's dtype."""
-        return DTYPES[self.precision]
+        return getattr(torch, DTYPES[self.precision])
 
     @property
     def latent_shape(self):

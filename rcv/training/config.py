@@ -5,19 +5,16 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from rcv.config import Config, nearest, parse_size
+from rcv.config import DTYPES, checked_name
+from rcv.training.clips_config import ClipsConfig
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", *DTYPES)
 SCHEDULES = ("linear", "cosine", "constant")
-CROPS = ("random", "center")
 NOISES = ("independent", "shared", "autoregressive")
 NOISE_FORMS = ("variance_preserving", "paper")
-CHECKPOINTING = ("auto", "none", "selective", "full", "offload")
 NAMED = {
     "precision": PRECISIONS,
-    "gradient_checkpointing": CHECKPOINTING,
     "schedule": SCHEDULES,
-    "crop": CROPS,
     "noise": NOISES,
     "noise_form": NOISE_FORMS,
 }
@@ -27,21 +24,9 @@ EMBEDDED_LEARNING_RATE = 1e-3
 """The embedded model is a hundredth of Stable Diffusion's size and bears larger steps."""
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(ClipsConfig):
     """Settings of `rcv finetune`. Names left out take the defaults; `finetune` writes them resolved."""
 
-    clips: Path | None = Field(
-        None,
-        description="Folder of clips (video files, GIFs, folders of frames), each with its caption in NAME.txt; "
-        "clips of --theme are rendered if left out.",
-    )
-    theme: str = Field(
-        "animal walking", description="Theme of the motion world that is rendered without --clips."
-    )
-    exclude_subject: list[str] = Field(
-        [], description="Subjects of the theme that are not rendered: for generating them, unseen."
-    )
-    clip_count: int = Field(12, ge=1, description="Clips that are rendered without --clips.")
     base: str | None = Field(
         None, description="Stable Diffusion 1.x or 2.x folder; the embedded model if left out."
     )
@@ -49,7 +34,6 @@ class FinetuneConfig(Config):
     output: Path = Field(
         Path("runs/finetune"), description="Folder for the adapter, the log and the checkpoints."
     )
-    frames: int = Field(16, ge=1, description="Frames of a training sample.")
     window: int | None = Field(
         None,
         ge=1,
@@ -61,12 +45,6 @@ class FinetuneConfig(Config):
         description="Train each step on one window at a random place of the sample, its memory empty, instead of on "
         "all windows in order.",
     )
-    size: tuple[int, int] | None = Field(
-        None,
-        description="Height and width in pixels, such as 320x512 (or 256 for both); the base's own if left out.",
-    )
-    stride: int = Field(1, ge=1, description="Every which frame of a clip is taken.")
-    crop: str = Field("random", description="random or center: what is cut off where the aspect differs.")
     steps: int = Field(300, ge=1, description="Optimizer steps.")
     batch_size: int = Field(1, ge=1, description="Samples at once on each device.")
     gradient_accumulation: int = Field(
@@ -127,25 +105,22 @@ class FinetuneConfig(Config):
         1, ge=0, description="Threads that decode the next samples; the draws don't depend on it."
     )
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _parse_size(cls, size):
-        return parse_size(size)
-
     @field_validator(*NAMED)
     @classmethod
     def _known_name(cls, name, info: ValidationInfo):
-        known = NAMED[info.field_name]
-        if name not in known:
-            raise ValueError(
-                f"unknown {info.field_name} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
-            )
-        return name
+        return checked_name(info.field_name, name, NAMED[info.field_name])
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
     def _was_a_switch(cls, mode):
         return {True: "full", False: "none"}.get(mode, mode) if isinstance(mode, bool) else mode
+
+    @field_validator("gradient_checkpointing")
+    @classmethod
+    def _known_mode(cls, mode):
+        from rcv.models.recompute import MODES
+
+        return checked_name("gradient_checkpointing", mode, ("auto", *MODES))
 
     @field_validator("memory")
     @classmethod
@@ -162,15 +137,6 @@ class FinetuneConfig(Config):
         from rcv.models import get_preset
 
         get_preset(name)
-        return name
-
-    @field_validator("theme")
-    @classmethod
-    def _known_theme(cls, name):
-        from rcv.world import THEMES
-
-        if name not in THEMES:
-            raise ValueError(f"unknown theme {name!r}{nearest(name, THEMES)} (known: {', '.join(THEMES)})")
         return name
 
     @model_validator(mode="after")
@@ -195,29 +161,6 @@ class FinetuneConfig(Config):
             )
         if self.window < self.frames:
             check_carries(get_preset(self.preset))
-        return self
-
-    @model_validator(mode="after")
-    def _subjects_are_of_the_theme(self):
-        from rcv.world import SUBJECTS
-
-        if not self.exclude_subject:
-            return self
-        if self.clips is not None:
-            raise ValueError(
-                "exclude_subject chooses what is rendered of a theme; it cannot be given with clips"
-            )
-        known = SUBJECTS[self.theme]
-        for subject in self.exclude_subject:
-            if subject not in known:
-                raise ValueError(
-                    f"exclude_subject: {self.theme!r} has no subject {subject!r}{nearest(subject, known)} "
-                    f"(it has: {', '.join(known)})"
-                )
-        if set(known) <= set(self.exclude_subject):
-            raise ValueError(
-                f"exclude_subject leaves no subject of {self.theme!r} (it has: {', '.join(known)})"
-            )
         return self
 
     def noise_config(self):

@@ -14,7 +14,6 @@ from rcv.training.disk import writing
 from rcv.training.draws import draw_seed
 from rcv.training.memory import planned
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EMBEDDED = "embedded"
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
+from rcv.config import DTYPES
 from rcv.diffusion import diffusion_loss, noisy_latents, training_target
 from rcv.diffusion.windows import Windows
 from rcv.training.adapter import library_versions
@@ -13,7 +14,7 @@ from rcv.training.checkpoint import save_checkpoint
 from rcv.training.draws import draw_generator, draw_seed
 from rcv.training.inputs import Inputs
 from rcv.training.log import Evaluation, Record
-from rcv.training.setup import DTYPES, base_fingerprint, base_path
+from rcv.training.setup import base_fingerprint, base_path
 
 
 class DivergedError(ValueError):
@@ -30,7 +31,7 @@ class Trainer:
 
     def __init__(self, settings, accelerator, pipeline, clips):
         self.settings, self.accelerator, self.scheduler = settings, accelerator, pipeline.scheduler
-        self.dtype = DTYPES[settings.precision]
+        self.dtype = getattr(torch, DTYPES[settings.precision])
         self.samples_per_step = (
             settings.batch_size * settings.gradient_accumulation * accelerator.num_processes
         )

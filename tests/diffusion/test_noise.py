@@ -108,8 +108,8 @@ def test_draws_without_a_generator_differ():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"strategy": "shard"}, "strategy is 'shard'.*did you mean 'shared'"),
-        ({"form": "papers"}, "form is 'papers'.*did you mean 'paper'"),
+        ({"strategy": "shard"}, "unknown strategy 'shard', did you mean 'shared'"),
+        ({"form": "papers"}, "unknown form 'papers', did you mean 'paper'"),
         ({"alpha": 1.5}, r"alpha must lie in \[0, 1\], got 1.5"),
         ({"alpha": float("nan")}, "alpha"),
     ],

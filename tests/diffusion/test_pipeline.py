@@ -187,7 +187,7 @@ def test_a_callback_may_interrupt(pipe, calls):
         ({"prompt_embeds": torch.zeros(1, 12, 16)}, "got both"),
         ({"prompt": None, "prompt_embeds": torch.zeros(1, 12, 9)}, r"expected \[1, L, 16\]"),
         ({"guidance_rescale": 2}, "guidance_rescale is 2, expected a number from 0 to 1"),
-        ({"output_type": "pill"}, "output_type is 'pill'.*did you mean 'pil'"),
+        ({"output_type": "pill"}, "unknown output_type 'pill', did you mean 'pil'"),
         ({"noise": "shared"}, "noise is 'shared', expected a NoiseConfig"),
         ({"generator": [torch.Generator()] * 2}, "generator is a list of 2, expected one for each of the 1 videos"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"latents has shape \(1, 4, 8, 8\), expected \(1, 4, frames"),

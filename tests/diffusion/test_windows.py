@@ -55,7 +55,7 @@ def test_blended_windows_reach_every_frame(length):
         ((0,), "length is 0, expected a number of frames, 1 or more"),
         ((2, "blend"), "length is 2, expected a number of frames, 3 or more in mode 'blend'"),
         ((2.5,), "length is 2.5"),
-        ((4, "blended"), "mode is 'blended', expected one of carry, blend; did you mean 'blend'"),
+        ((4, "blended"), "unknown mode 'blended', did you mean 'blend'"),
         ((4, "carry", 2), "windows in mode 'carry' do not overlap"),
         ((4, "blend", 3), "overlap is 3, expected 0 to 2"),
         ((4, "blend", -1), "overlap is -1"),
