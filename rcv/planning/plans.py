@@ -117,8 +117,7 @@ def plan(task, setting, budget):
     setting = dataclasses.replace(setting, capability=budget.capability)
     trace = (trace_training if task == "train" else trace_generation)(setting)
     on_cuda = budget.capability is not None
-    event = _event_at_peak(trace)
-    at_work = trace.allocations[trace.events[event][0]]
+    at_work = trace.allocations[trace.events[trace.peak_event][0]]
     return Plan(
         task,
         setting,
@@ -128,7 +127,7 @@ def plan(task, setting, budget):
         budget.context + (least_bytes(trace) if on_cuda else trace.peak),
         at_work.stage,
         at_work.module,
-        *_kinds(trace, event),
+        *_kinds(trace),
     )
 
 
@@ -215,16 +214,6 @@ def _crossing(one, other, total):
     return int(one.setting.frames + (total - one.needed) / slope)
 
 
-def _event_at_peak(trace):
-    current = best = where = 0
-    for event, (number, begins) in enumerate(trace.events):
-        size = trace.allocations[number].size
-        current += size if begins else -size
-        if current > best:
-            best, where = current, event
-    return where
-
-
 def _kind(allocation, stages):
     if allocation.kind is not None:
         return allocation.kind
@@ -240,8 +229,8 @@ def _kind(allocation, stages):
     return "temporaries"
 
 
-def _kinds(trace, peak, points=400):
-    """Bytes by kind at an event, and the same at the fullest moment of each of `points` parts of the trace."""
+def _kinds(trace, points=400):
+    """Bytes by kind at the peak, and the same at the fullest moment of each of `points` parts of the trace."""
     kinds = [_kind(allocation, trace.stages) for allocation in trace.allocations]
     begins = trace.stages[1:]
     first = begins[0][1]
@@ -252,7 +241,7 @@ def _kinds(trace, peak, points=400):
         size = trace.allocations[number].size if begins_here else -trace.allocations[number].size
         now[kinds[number]] += size
         total += size
-        if event == peak:
+        if event == trace.peak_event:
             at_peak = _ordered(now)
         if event < first:
             continue
@@ -263,6 +252,8 @@ def _kinds(trace, peak, points=400):
         if (event - first) % part == part - 1:
             timeline.append((stage, fullest[1]))
             fullest = (0, {})
+    if fullest[1]:
+        timeline.append((stage, fullest[1]))
     return at_peak, timeline
 
 

@@ -53,12 +53,15 @@ class Trace(LiveBytes):
         Number of an allocation, and whether it is allocated or freed.
     stages : list of (str, int)
         Stages in their order, with the event at which each begins. A stage can come back.
+    peak_event : int
+        The event that first reached `peak`.
     """
 
     def __init__(self, workspaces=False):
         super().__init__()
         self.allocations, self.events = [], []
         self.stages, self.kind = [("before", 0)], None
+        self.peak_event = 0
         self._open, self._workspaces = {}, workspaces
         self._path = [""]
 
@@ -104,7 +107,10 @@ class Trace(LiveBytes):
         self.kind = None
 
     def allocated(self, identity, size):
+        former = self.peak
         super().allocated(identity, size)
+        if self.peak > former:
+            self.peak_event = len(self.events)
         self._open[identity] = len(self.allocations)
         self.events.append((len(self.allocations), True))
         one = Allocation(size, len(self.events) - 1, None, self.stage, self._path[-1], self.kind)
