@@ -165,6 +165,10 @@ def frame_attention_bwd_dkv_kernel(
 
     dk_head *= scale
     dk_tail *= scale
+    # Read again: masks of the rows kept from above the loop are what makes the widest exact tiles spill.
+    p = tl.load(item, volatile=True).to(tl.int64)
+    is_first = p < held1
+    keys = of_pool(is_first, keys1, keys2, TWO)
     number = tl.load(item + 3).to(tl.int64)
     if number < 0:
         frame = b * of_pool(is_first, held1, held2, TWO) + of_pool(is_first, p, p - held1, TWO)

@@ -121,8 +121,7 @@ def page(rows):
         "* matrix instructions: their kinds in the PTX. Products of exact float32 (`allow_tf32` unset) have none.",
         "* registers: the most that a thread takes, of 255.",
         "* shared: the most shared memory that a block takes, of what the chip gives one block.",
-        "* spilled: the most bytes of registers that a thread keeps in memory. The tests demand 0, but for exact",
-        "  float32 at 160 channels in the kernel of dk and dv, for which `kernels/tiles.json` says what was tried.",
+        "* spilled: the most bytes of registers that a thread keeps in memory. The tests demand 0.",
     ]
     for version in sorted({row.triton for row in rows}, key=_numbers):
         lines += [
