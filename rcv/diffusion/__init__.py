@@ -11,6 +11,7 @@ _HOME = {
     "VideoPipelineOutput": "pipeline",
     "Windows": "windows",
     "ddim_invert": "inversion",
+    "debiased_loss": "objective",
     "decode_video": "latents",
     "diffusion_loss": "objective",
     "encode_video": "latents",

@@ -85,3 +85,37 @@ def diffusion_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tens
             f"prediction has shape {tuple(prediction.shape)}, expected {tuple(target.shape)} of target"
         )
     return F.mse_loss(prediction.float(), target.float())
+
+
+def debiased_loss(prediction: torch.Tensor, target: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """The loss of what differs between frames: MotionDirector's appearance-debiased loss, float32, a scalar.
+
+    With the anchor frame j and beta = 1, alpha = sqrt(beta^2 + 1), both prediction and target x become
+    alpha x_i - beta x_j in every frame i, and their mean squared error is taken. What all frames share, a clip's
+    appearance, weighs alpha - beta = 0.41 in it; alpha keeps the variance of independent noise at 1
+    (Zhao et al., arXiv 2310.08465, equation 8).
+
+    Parameters
+    ----------
+    prediction, target
+        [B,C,F,H,W].
+    anchors
+        [B], int64: each sample's anchor frame.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, and for anchors that are not one frame a sample.
+    """
+    batch, frames = target.shape[0], target.shape[2]
+    if anchors.shape != (batch,):
+        raise ValueError(f"anchors has shape {tuple(anchors.shape)}, expected ({batch},), a frame a sample")
+    if not 0 <= int(anchors.min()) <= int(anchors.max()) < frames:
+        raise ValueError(f"anchors are {anchors.tolist()}, expected frames 0 to {frames - 1}")
+
+    def debiased(x):
+        x = x.float()
+        anchor = x[torch.arange(batch, device=x.device), :, anchors.to(x.device)]
+        return 2**0.5 * x - anchor.unsqueeze(2)
+
+    return diffusion_loss(debiased(prediction), debiased(target))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
-from rcv.diffusion import diffusion_loss, noisy_latents, training_target
+from rcv.diffusion import debiased_loss, diffusion_loss, noisy_latents, training_target
 from tests.tiny import tiny_scheduler
 
 SHAPE = (3, 4, 5, 8, 8)
@@ -75,6 +75,38 @@ def test_loss_is_the_mean_square_in_float32():
     assert torch.isfinite(prediction.grad).all()
     with pytest.raises(ValueError, match=r"prediction has shape .*, expected \(1, 4, 1, 2, 2\)"):
         diffusion_loss(prediction, torch.zeros(1, 4, 1, 2, 2))
+
+
+def test_the_debiased_loss_is_that_of_a_loop_over_samples_and_frames(draw):
+    prediction, target, _ = draw
+    anchors, alpha, beta = torch.tensor([4, 0, 2]), 2**0.5, 1
+    squares = []
+    for sample, anchor in enumerate(anchors.tolist()):
+        for frame in range(prediction.shape[2]):
+            ours = alpha * prediction[sample, :, frame] - beta * prediction[sample, :, anchor]
+            theirs = alpha * target[sample, :, frame] - beta * target[sample, :, anchor]
+            squares.append((ours - theirs).square().mean())
+    torch.testing.assert_close(debiased_loss(prediction, target, anchors), torch.stack(squares).mean())
+
+
+def test_the_debiased_loss_weighs_what_frames_share_by_a_sixth(draw):
+    """(sqrt(2) - 1)^2 = 0.17 of an error that is the same in all frames, where one of a frame alone counts double."""
+    target, anchors = draw[0], torch.tensor([4, 0, 2])
+    shared = torch.randn(3, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1)).expand(SHAPE)
+    plain = diffusion_loss(target + shared, target).item()
+    assert debiased_loss(target + shared, target, anchors).item() == pytest.approx(0.1716 * plain, rel=1e-3)
+    alone = torch.zeros(SHAPE)
+    alone[:, :, 1] = shared[:, :, 1]
+    plain = diffusion_loss(target + alone, target).item()
+    assert debiased_loss(target + alone, target, anchors).item() == pytest.approx(2 * plain, rel=1e-3)
+
+
+def test_anchors_that_are_no_frames_are_refused(draw):
+    latents, noise, _ = draw
+    with pytest.raises(ValueError, match=r"anchors has shape \(1,\), expected \(3,\)"):
+        debiased_loss(latents, noise, torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"anchors are \[0, 5, 1\], expected frames 0 to 4"):
+        debiased_loss(latents, noise, torch.tensor([0, 5, 1]))
 
 
 def test_what_cannot_be_trained_is_refused(draw):
