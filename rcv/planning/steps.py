@@ -44,6 +44,8 @@ class Setting:
         "fp32", "fp16" or "bf16".
     checkpointing : str
         Mode of gradient checkpointing, for training.
+    averaged : bool
+        Whether a running mean of the trained weights is kept, for training.
     decode_chunk : int
         Frames that the VAE decodes at once, for generation.
     capability : tuple of two int, or None
@@ -64,6 +66,7 @@ class Setting:
     batch: int = 1
     precision: str = "fp16"
     checkpointing: str = "none"
+    averaged: bool = False
     decode_chunk: int = 8
     capability: tuple | None = (7, 0)
 
@@ -119,6 +122,7 @@ class TrainingStep:
         self.moments = [
             t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)
         ]
+        self.means = [p.detach().clone() for p in self.trained] if setting.averaged else []
         self.noisy, self.noise = torch.randn(setting.latent_shape), torch.randn(setting.latent_shape)
         self.windows = Windows(setting.window or setting.frames).spans(setting.frames)[:REPEATING]
         self.text = torch.randn(setting.batch, TEXT_TOKENS, model.config.cross_attention_dim).to(
@@ -163,7 +167,7 @@ def trace_training(setting, unet=None):
         step = TrainingStep(setting, unet)
         trace = Trace(workspaces=setting.capability is not None)
         _hold_models(trace, setting, step.model, step.vae)
-        trace.hold(step.moments, "optimizer")
+        trace.hold([*step.moments, *step.means], "optimizer")
         trace.hold([step.noisy, step.noise, step.text, step.timesteps], "inputs")
         with trace.of(step.model):
             step.run(trace.begin)

@@ -5,6 +5,7 @@ import importlib
 _HOME = {
     "CheckpointError": "checkpoint",
     "ClipFolder": "clips",
+    "ClipLostError": "inputs",
     "ClipsError": "clips",
     "DivergedError": "trainer",
     "DoesNotFitError": "memory",
@@ -14,6 +15,7 @@ _HOME = {
     "Interrupted": "run",
     "OutOfMemoryError": "memory",
     "OutputError": "disk",
+    "ProcessLostError": "processes",
     "finetune": "run",
     "read_adapter": "adapter",
     "save_adapter": "adapter",

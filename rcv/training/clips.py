@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,13 @@ class ClipFolder:
     def digests(self):
         """Return {name: digest of content and caption}: what a resumed run compares."""
         return {clip.name: clip.digest for clip in self.clips}
+
+    def subset(self, numbers):
+        """Return a ClipFolder of these clips alone, which shares what is decoded."""
+        part = copy.copy(self)
+        part.clips = tuple(self.clips[number] for number in numbers)
+        part._cache = {k: self._cache[number] for k, number in enumerate(numbers) if number in self._cache}
+        return part
 
     def sample(self, seed, step, index, samples_per_step):
         """Return the Sample number `index` of optimizer step `step`; a function of these numbers alone."""

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -10,11 +11,13 @@ from rcv.training.clips_config import ClipsConfig
 
 PRECISIONS = ("auto", *DTYPES)
 SCHEDULES = ("linear", "cosine", "constant")
+OPTIMIZERS = ("adamw", "adamw8bit")
 NOISES = ("independent", "shared", "autoregressive")
 NOISE_FORMS = ("variance_preserving", "paper")
 NAMED = {
     "precision": PRECISIONS,
     "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
     "noise": NOISES,
     "noise_form": NOISE_FORMS,
 }
@@ -25,7 +28,12 @@ EMBEDDED_LEARNING_RATE = 1e-3
 
 
 class FinetuneConfig(ClipsConfig):
-    """Settings of `rcv finetune`. Names left out take the defaults; `finetune` writes them resolved."""
+    """Settings of `rcv finetune`. Names left out take the defaults; `finetune` writes them resolved.
+
+    Shipped are settings for cards with 8 to 24 GB, of Stable Diffusion 1.x.
+    """
+
+    shipped: ClassVar[Path] = Path(__file__).parent / "cards"
 
     base: str | None = Field(
         None, description="Stable Diffusion 1.x or 2.x folder; the embedded model if left out."
@@ -60,11 +68,27 @@ class FinetuneConfig(ClipsConfig):
     warmup_steps: int | None = Field(
         None, ge=0, description="Steps of linear warm-up; a tenth of --steps if left out."
     )
+    optimizer: str = Field(
+        "adamw", description="adamw, or adamw8bit: bitsandbytes' AdamW with moments of 8 bits, on a GPU."
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a running mean of the trained weights, such as 0.999, which evaluations measure and the "
+        "adapter takes. 0: none.",
+    )
+    debiased_loss: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of MotionDirector's debiased loss, which counts what differs between frames, so that "
+        "motion is learned before appearance: 1 is its authors'. 0: none.",
+    )
     precision: str = Field(
         "auto",
         description="fp32, fp16 or bf16 for the frozen weights and the computation; trained weights stay in "
@@ -92,7 +116,19 @@ class FinetuneConfig(ClipsConfig):
         8,
         ge=0,
         description="Fixed draws (clip, noise, timestep) whose mean loss is measured before training, at checkpoints "
-        "and at the end: eval_losses.csv. 0: none.",
+        "and at the end: eval_losses.csv. As many of the validation clips: validation_losses.csv. 0: none.",
+    )
+    validation_clips: Path | None = Field(
+        None, description="Folder of clips that are not trained on, whose loss is measured at evaluations."
+    )
+    hold_out: int = Field(
+        0, ge=0, description="Clips, chosen by the seed, that are not trained on but validated on."
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Evaluations in a row without a lower validation loss that end the run; the adapter then holds the "
+        "weights of the lowest. 0: all steps, and the last weights.",
     )
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
@@ -143,6 +179,17 @@ class FinetuneConfig(ClipsConfig):
     def _warmup_fits(self):
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps is {self.warmup_steps}, more than all {self.steps} steps")
+        return self
+
+    @model_validator(mode="after")
+    def _validation_is_complete(self):
+        validates = self.validation_clips is not None or self.hold_out > 0
+        if self.validation_clips is not None and self.hold_out:
+            raise ValueError("validation_clips and hold_out both name clips to validate on; give one of them")
+        if self.patience and not validates:
+            raise ValueError("patience needs a validation loss: hold_out=N clips, or validation_clips=FOLDER")
+        if validates and not self.eval_draws:
+            raise ValueError("eval_draws is 0, so that clips to validate on would never be measured")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Batches of a run: latents and text embeddings, kept once computed, with noise and timesteps by the draws."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,10 @@ from rcv.diffusion import encode_video, sample_noise
 from rcv.training.draws import draw_generator, timestep_at
 
 LATENT_BYTES = 2**30
+
+
+class ClipLostError(OSError):
+    """A clip that could be read when the run began cannot be read any more."""
 
 
 class Batch(NamedTuple):
@@ -79,7 +84,8 @@ class Inputs:
         for index in indices:
             sample = self._sample(step, index)
             if sample not in self._ahead and not all(key in self._latents for key in self._keys(sample)):
-                self._ahead[sample] = self._pool.submit(self.clips.pixels, sample)
+                with suppress(RuntimeError):  # no thread to be had: `_pixels` decodes it
+                    self._ahead[sample] = self._pool.submit(self.clips.pixels, sample)
 
     def close(self):
         """Let the worker threads go."""
@@ -107,10 +113,9 @@ class Inputs:
         """Latents [C,F,h,w] of one sample, float32 on the CPU."""
         keys = self._keys(sample)
         found = {key: self._latents[key] for key in keys if key in self._latents}
-        future = self._ahead.pop(sample, None)
+        ahead = self._ahead.pop(sample, None)
         if len(found) < len(keys):
-            pixels = future.result() if future else self.clips.pixels(sample)
-            for key, frame in zip(keys, pixels, strict=True):
+            for key, frame in zip(keys, self._pixels(sample, ahead), strict=True):
                 if key in found:
                     continue
                 found[key] = encode_video(self.vae, frame[None, None], sample=False)[0].float().cpu()
@@ -118,6 +123,19 @@ class Inputs:
                     self._latents[key] = found[key]
                     self._latents_left -= found[key].nbytes
         return torch.cat([found[key] for key in keys], dim=1)
+
+    def _pixels(self, sample, ahead):
+        """Frames of a sample: what a worker decoded ahead, or, where it had none or died of it, decoded here."""
+        if ahead is not None and ahead.exception() is None:
+            return ahead.result()
+        try:
+            return self.clips.pixels(sample)
+        except Exception as error:  # whatever a decoder throws at a file that has changed or gone
+            clip = self.clips.clips[sample.clip]
+            raise ClipLostError(
+                f"clip {clip.name} cannot be read any more ({str(error) or type(error).__name__}), which it could be "
+                "when the run began; bring it back as it was"
+            ) from error
 
     @staticmethod
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a run tells: losses.csv, eval_losses.csv, and one line of progress."""
+"""What a run tells: losses.csv, eval_losses.csv, validation_losses.csv, and one line of progress."""
 
 import csv
 import math
@@ -34,6 +34,13 @@ class Evaluation(NamedTuple):
     eval_loss: float
 
 
+class Validation(NamedTuple):
+    """Mean loss of fixed draws of clips that are not trained on, after `step` optimizer steps."""
+
+    step: int
+    validation_loss: float
+
+
 class StepLog:
     """A CSV file of a run with a row of one kind for each of some steps; numbers read back exactly as written.
 
@@ -41,7 +48,7 @@ class StepLog:
     ----------
     path : path
     kind : type
-        Record or Evaluation.
+        Record, Evaluation or Validation.
     done : int or None
         Steps of the checkpoint that the run goes on from: rows behind it were lost with the steps, and are dropped.
         None for a new run.

@@ -116,6 +116,7 @@ def _setting(settings, pipeline, mode):
         batch=settings.batch_size,
         precision=settings.precision,
         checkpointing=mode,
+        averaged=settings.ema_decay > 0,
     )
 
 

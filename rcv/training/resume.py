@@ -5,15 +5,23 @@ import os
 import shutil
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
+
 from rcv.training.checkpoint import MANIFEST, list_checkpoints, load_checkpoint, newest_checkpoint
 from rcv.training.config import FinetuneConfig
 
 NEUTRAL = (
     *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
     *("gradient_checkpointing", "memory", "batch_size", "gradient_accumulation"),
-    *("clips", "clip_count", "theme", "exclude_subject", "base"),
+    *("clips", "clip_count", "theme", "exclude_subject", "base", "validation_clips"),
 )
 """Settings that may differ without a word: they do not change what is computed, or are compared by content instead."""
+
+DECISIVE = ("eval_draws", "checkpoint_every")
+"""Of these, what decides when a run with patience ends."""
+
+FIXED = ("preset", "optimizer")
+"""Settings that a checkpoint's tensors belong to."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +69,19 @@ def check_same_run(identity, checkpoint, resume):
     Parameters
     ----------
     identity : dict
-        `settings`, `base`, `clips` (name to digest) and `samples_per_step` of the present run.
+        `settings`, `base`, `clips` and `validation_clips` (name to digest) and `samples_per_step` of the present run.
     checkpoint : Checkpoint
         Its state holds the same.
     resume : str
         With "latest" or a path the user asked to go on from this checkpoint: differences are warned of, except
-        another preset, whose weights have no place.
+        another preset or optimizer, whose tensors have no place.
     """
-    preset, saved = identity["settings"]["preset"], checkpoint.state["settings"]["preset"]
-    if preset != saved:
-        raise ValueError(
-            f"resume: the checkpoint has preset {saved!r}, this run {preset!r}; give this run another output"
-        )
+    for name in FIXED:
+        present, saved = identity["settings"][name], checkpoint.state["settings"].get(name, _default(name))
+        if present != saved:
+            raise ValueError(
+                f"resume: the checkpoint has {name} {saved!r}, this run {present!r}; give this run another output"
+            )
     lines = differences(checkpoint.state, identity)
     if not lines:
         return
@@ -88,24 +97,58 @@ def check_same_run(identity, checkpoint, resume):
     )
 
 
+def check_agreement(identity, step, accelerator):
+    """Raise in every process whose run is not the first one's, as on a machine with other files.
+
+    Parameters
+    ----------
+    identity : dict
+        As in `check_same_run`.
+    step : int or None
+        That the run goes on from; None for a new run.
+    accelerator : accelerate.Accelerator
+    """
+    if accelerator.num_processes == 1:
+        return
+    (first,) = broadcast_object_list([{**identity, "step": step}])
+    lines = differences(first, identity)
+    if first["step"] != step:
+        lines.append(f"step that the run goes on from: {first['step']} -> {step} (is the output shared?)")
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise ValueError(
+            f"process {accelerator.process_index} of {accelerator.num_processes} would train another run than the "
+            f"first one (first -> this):\n{listed}\nAll need the same base and clips, and an output that all can read"
+        )
+
+
 def differences(saved, present):
     """Return a line for everything that tells two runs apart."""
     lines = []
+    neutral = set(NEUTRAL) - (set(DECISIVE) if present["settings"]["patience"] else set())
     for name, value in present["settings"].items():
         before = saved["settings"].get(name, _default(name))  # a checkpoint may be older than a setting
-        if name not in NEUTRAL and before != value:
+        if name not in neutral and before != value:
             lines.append(f"{name}: {before} -> {value}")
     if saved["base"] != present["base"]:
         lines.append(f"base: another model ({saved['settings']['base']} -> {present['settings']['base']})")
-    for name in sorted(saved["clips"].keys() | present["clips"].keys()):
-        before, now = saved["clips"].get(name), present["clips"].get(name)
+    for kind, group in (("clip", "clips"), ("validation clip", "validation_clips")):
+        lines += [f"{kind} {line}" for line in _changed_clips(saved.get(group, {}), present.get(group, {}))]
+    if saved["samples_per_step"] != present["samples_per_step"]:
+        lines.append(f"samples a step: {saved['samples_per_step']} -> {present['samples_per_step']}")
+    return lines
+
+
+def _changed_clips(saved, present):
+    """Return a line for every clip of {name: digest} that was added, removed or changed."""
+    lines = []
+    for name in sorted(saved.keys() | present.keys()):
+        before, now = saved.get(name), present.get(name)
         if before != now:
             what = (
                 "added" if before is None else "removed" if now is None else "its content or caption changed"
             )
-            lines.append(f"clip {name}: {what}")
-    if saved["samples_per_step"] != present["samples_per_step"]:
-        lines.append(f"samples a step: {saved['samples_per_step']} -> {present['samples_per_step']}")
+            lines.append(f"{name}: {what}")
     return lines
 
 

@@ -1,8 +1,6 @@
 """Finetuning: a text-to-image model learns one motion from a few clips."""
 
-import signal
-import threading
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +10,22 @@ from accelerate import Accelerator
 from rcv.training.adapter import ADAPTER_FILE, save_adapter
 from rcv.training.checkpoint import checkpoint_path, clear_leftovers, newest_checkpoint
 from rcv.training.disk import writing
+from rcv.training.inputs import ClipLostError
 from rcv.training.lock import folder_lock
-from rcv.training.log import Evaluation, ProgressLine, Record, StepLog
+from rcv.training.log import Evaluation, ProgressLine, Record, StepLog, Validation
 from rcv.training.memory import explained
-from rcv.training.resume import check_same_run, find_checkpoint
+from rcv.training.optimizers import check_optimizer
+from rcv.training.processes import (
+    ProcessLostError,
+    any_process,
+    check_replicated,
+    naming_lost_processes,
+    stop_requests,
+)
+from rcv.training.resume import check_agreement, check_same_run, find_checkpoint
 from rcv.training.setup import EMBEDDED, load_base, open_clips, resolved
 from rcv.training.trainer import DivergedError, Trainer
+from rcv.training.validation import validation_split
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,15 @@ class FinetuneResult:
     """What a run leaves.
 
     `adapter`: the file. `losses`: of every step. `eval_losses`: {step: mean loss of the same fixed draws}, from step 0,
-    before training, to the last (empty with eval_draws 0). `seconds_per_step`: the median.
+    before training, to the last (empty with eval_draws 0). `validation_losses`: the same of clips that are not
+    trained on (empty without). `step`: that the adapter's weights are of. `seconds_per_step`: the median.
     """
 
     adapter: Path
     losses: list[float]
     eval_losses: dict[int, float]
+    validation_losses: dict[int, float]
+    step: int
     seconds_per_step: float
 
 
@@ -53,13 +64,14 @@ def finetune(config, show_progress=True):
     Returns
     -------
     FinetuneResult
-        OUTPUT then holds adapter.safetensors, config.yaml (the settings as resolved), losses.csv, eval_losses.csv and
-        checkpoints/; clips/ if they were rendered.
+        OUTPUT then holds adapter.safetensors, config.yaml (the settings as resolved), losses.csv, eval_losses.csv,
+        validation_losses.csv and checkpoints/; clips/ if they were rendered.
 
     Raises
     ------
     ValueError
-        The base is of another kind or lacks files; ClipsError for clips; the output holds a run that differs.
+        The base is of another kind or lacks files; ClipsError for clips; the output holds a run that differs; the
+        optimizer cannot run here; a process would train another run than the first.
     DoesNotFitError
         The plan says that the run needs more memory than there is.
     OutOfMemoryError
@@ -68,6 +80,8 @@ def finetune(config, show_progress=True):
         The loss became NaN or infinite. The newest checkpoint stands.
     OSError
         FolderBusyError: another run writes into the output. CheckpointError, OutputError: it cannot be written.
+        ClipLostError: a clip cannot be read any more. ProcessLostError: another process of the run is gone. Before
+        these two a checkpoint of the last whole step is written.
     Interrupted
         After Ctrl-C.
     """
@@ -75,8 +89,11 @@ def finetune(config, show_progress=True):
         mixed_precision="no",  # what `accelerate config` says would be autocast
         cpu=not torch.accelerator.is_available(),  # else several processes on CPUs would not know of each other
     )
+    check_replicated(accelerator)
+    check_optimizer(config, accelerator.device)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):  # the caller's random state stays as it is
+    # the caller's random state stays as it is
+    with torch.random.fork_rng(devices), naming_lost_processes(accelerator):
         return _finetune(config, accelerator, show_progress)
 
 
@@ -84,71 +101,83 @@ def _finetune(config, accelerator, show_progress):
     main = accelerator.is_main_process
     pipeline = load_base(config)
     settings = resolved(config, pipeline, accelerator.device)
-    clips = open_clips(settings) if settings.clips is not None else None
+    split = validation_split(settings, open_clips(settings)) if settings.clips is not None else None
     output = settings.output
     with folder_lock(output) if main else nullcontext():
         accelerator.wait_for_everyone()
-        if clips is None:
+        if split is None:
             with accelerator.main_process_first():
-                clips = open_clips(settings)
-        with closing(Trainer(settings, accelerator, pipeline, clips)) as trainer:
+                split = validation_split(settings, open_clips(settings))
+        clips, held_out = split
+        with closing(Trainer(settings, accelerator, pipeline, clips, held_out)) as trainer:
             checkpoint = _checkpoint_to_resume(config.resume, trainer, output, accelerator)
+            done = None if checkpoint is None else checkpoint.step
+            check_agreement(trainer.identity, done, accelerator)
             if checkpoint is not None:
                 trainer.restore(checkpoint)
             if main:
                 clear_leftovers(output / "checkpoints")
                 with writing(output / "config.yaml"):
                     settings.write_yaml(output / "config.yaml")
-            done = None if checkpoint is None else checkpoint.step
             with explained(trainer.unet, settings, lambda: newest_checkpoint(output / "checkpoints")):
-                losses, evaluations = _run(trainer, settings, accelerator, done, show_progress)
-            if main:
-                save_adapter(trainer.unet, output, **_description(settings, clips))
+                losses, evaluations, validations = _run(trainer, settings, accelerator, done, show_progress)
+            with trainer.result() as step:
+                if main:
+                    save_adapter(trainer.unet, output, **_description(settings, clips, step))
         accelerator.wait_for_everyone()
     seconds = sorted(record.seconds for record in losses)
     return FinetuneResult(
         adapter=output / ADAPTER_FILE,
         losses=[record.loss for record in losses],
         eval_losses=dict(evaluations),
+        validation_losses=dict(validations),
+        step=step,
         seconds_per_step=seconds[len(seconds) // 2] if seconds else 0.0,
     )
 
 
 def _run(trainer, settings, accelerator, done, show_progress):
-    """Train to the last step with checkpoints on the way; returns all Records and Evaluations (in the main process)."""
+    """Train to the end with checkpoints on the way; returns all Records, Evaluations and Validations (main process)."""
     folder, main = settings.output / "checkpoints", accelerator.is_main_process
-    losses, evaluations = [], []
+    losses, evaluations, validations = [], [], []
     with ExitStack() as stack:
         line = stack.enter_context(ProgressLine(settings.steps, trainer.step, show_progress and main))
-        stop = stack.enter_context(_stop_requests())
+        stop = stack.enter_context(stop_requests())
         if main:
-            losses_log = stack.enter_context(closing(StepLog(settings.output / "losses.csv", Record, done)))
-            eval_log = stack.enter_context(
-                closing(StepLog(settings.output / "eval_losses.csv", Evaluation, done))
-            )
-            losses, evaluations = losses_log.records, eval_log.records
+            logs = [
+                stack.enter_context(closing(StepLog(settings.output / name, kind, done)))
+                for name, kind in (
+                    ("losses.csv", Record),
+                    ("eval_losses.csv", Evaluation),
+                    ("validation_losses.csv", Validation),
+                )
+            ]
+            losses, evaluations, validations = (log.records for log in logs)
         if done is not None:
             line.say(f"going on from step {done} of {settings.steps}")
 
         def evaluate():
+            """Measure, and return whether patience is at its end."""
             if main and settings.eval_draws:
-                eval_log.append(trainer.evaluate())
+                logs[1].append(trainer.evaluate())
+                if trainer.validation_inputs is not None:
+                    logs[2].append(trainer.validate())
+            return any_process(trainer.early_stop.over, accelerator) if settings.patience else False
 
         try:
-            if done is None:
-                evaluate()
-            while trainer.step < settings.steps:
-                record = trainer.train()
+            over = evaluate() if done is None else any_process(trainer.early_stop.over, accelerator)
+            while trainer.step < settings.steps and not over:
+                record = _step(trainer, folder, accelerator)
                 if main:
-                    losses_log.append(record)
+                    logs[0].append(record)
                 line.update(record)
-                last = trainer.step == settings.steps
-                stopping = _any_process(stop.is_set(), accelerator) and not last
-                if last or (trainer.step % settings.checkpoint_every == 0 and not stopping):
-                    evaluate()
-                if stopping or last or trainer.step % settings.checkpoint_every == 0:
+                stopping = any_process(stop.is_set(), accelerator)
+                due = trainer.step == settings.steps or trainer.step % settings.checkpoint_every == 0
+                if due:  # when stopping too: an evaluation that is left out would not be made up for
+                    over = evaluate()
+                if due or stopping:
                     trainer.save(folder)
-                if stopping:
+                if stopping and trainer.step < settings.steps:
                     kept = checkpoint_path(folder, trainer.step)
                     message = (
                         f"stopped after step {trainer.step} of {settings.steps}, which is kept in {kept}"
@@ -157,12 +186,39 @@ def _run(trainer, settings, accelerator, done, show_progress):
                     raise Interrupted(message)
         except DivergedError as error:
             raise DivergedError(f"{error}. {_after_divergence(folder, settings)}") from None
-        if len(evaluations) > 1:
-            line.say(
-                f"loss of {settings.eval_draws} fixed draws: {evaluations[0].eval_loss:.4f} before training, "
-                f"{evaluations[-1].eval_loss:.4f} after"
-            )
-    return losses, evaluations
+        if main:
+            for sentence in _summary(trainer, settings, evaluations):
+                line.say(sentence)
+    return losses, evaluations, validations
+
+
+def _step(trainer, folder, accelerator):
+    """Train a step and return its Record; what keeps it from being one leaves a checkpoint of the steps before."""
+    try:
+        with naming_lost_processes(accelerator):
+            return trainer.train()
+    except (ClipLostError, ProcessLostError) as error:
+        kept = trainer.save(folder)
+        told = f". All steps up to {trainer.step} are kept in {kept}" if kept else ""
+        raise type(error)(f"{error}{told}; the same command goes on from there") from error
+
+
+def _summary(trainer, settings, evaluations):
+    """Return what a run says at its end, in sentences."""
+    lines = []
+    if len(evaluations) > 1:
+        lines.append(
+            f"loss of {settings.eval_draws} fixed draws: {evaluations[0].eval_loss:.4f} before training, "
+            f"{evaluations[-1].eval_loss:.4f} after"
+        )
+    best = trainer.early_stop
+    if best.best_step is not None:
+        ended = f", which ended the run after step {trainer.step}" if best.over else ""
+        lines.append(
+            f"validation loss: lowest after step {best.best_step} ({best.best_loss:.4f}), whose weights the adapter "
+            f"holds; {best.waited} evaluations since were no lower{ended}"
+        )
+    return lines
 
 
 def _after_divergence(folder, settings):
@@ -192,44 +248,15 @@ def _checkpoint_to_resume(resume, trainer, output, accelerator):
     return checkpoint
 
 
-def _description(settings, clips):
-    """What an adapter says of itself besides preset and versions."""
+def _description(settings, clips, step):
+    """What an adapter says of itself besides preset and versions; `step` is the one that its weights are of."""
     return {
         "base": settings.base or EMBEDDED,
         "prompts": sorted(set(clips.captions)),
-        "steps": settings.steps,
+        "steps": step,
         "seed": settings.seed,
         "frames": settings.frames,
         "window": settings.window,
         "size": list(settings.size),
         "noise": {"strategy": settings.noise, "alpha": settings.noise_alpha, "form": settings.noise_form},
     }
-
-
-@contextmanager
-def _stop_requests():
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in half; a second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number, frame):
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, request) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _any_process(flag, accelerator):
-    """Whether `flag` is set in any process, known to all of them."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum").item())

@@ -1,0 +1,80 @@
+"""The optimizer of a run, and its state by the weights' names, as checkpoints keep it."""
+
+import importlib
+
+import torch
+
+
+def make_optimizer(settings, weights, device):
+    """Return the optimizer that settings name.
+
+    Parameters
+    ----------
+    settings : FinetuneConfig
+        Resolved. `adamw8bit` is bitsandbytes' AdamW8bit, which keeps its moments in blocks of 8 bits: a quarter of
+        the memory (Dettmers et al., arXiv 2110.02861).
+    weights : iterable of torch.nn.Parameter
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        `adamw8bit` where bitsandbytes cannot be imported, or on a CPU.
+    """
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else _adamw_8bit(device)
+    return kind(
+        weights,
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def check_optimizer(settings, device):
+    """Raise the ValueError of `make_optimizer`, before anything is loaded or written."""
+    if settings.optimizer == "adamw8bit":
+        _adamw_8bit(device)
+
+
+def _adamw_8bit(device):
+    if device.type == "cpu":
+        raise ValueError("optimizer: adamw8bit runs on a GPU, this run is on a CPU; use optimizer adamw")
+    try:
+        return importlib.import_module("bitsandbytes").optim.AdamW8bit
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+        AttributeError,
+    ) as error:  # whatever a broken CUDA set-up raises
+        raise ValueError(
+            f"optimizer: adamw8bit needs bitsandbytes, which cannot be imported here ({error}); "
+            "pip install bitsandbytes, or use optimizer adamw"
+        ) from None
+
+
+def optimizer_state(optimizer, names):
+    """Return the optimizer's state as {"weight/key": tensor} and {weight: {key: plain value}}.
+
+    `names` are the weights' in the optimizer's order.
+    """
+    tensors, plain = {}, {}
+    for number, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if torch.is_tensor(value):
+                tensors[f"{names[number]}/{key}"] = value
+            else:
+                plain.setdefault(names[number], {})[key] = value
+    return tensors, plain
+
+
+def load_optimizer_state(optimizer, names, tensors, plain):
+    """Load what `optimizer_state` returned."""
+    state = {number: dict(plain.get(name, {})) for number, name in enumerate(names)}
+    numbers = {name: number for number, name in enumerate(names)}
+    for path, tensor in tensors.items():
+        name, _, key = path.rpartition("/")
+        state[numbers[name]][key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
