@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -58,6 +59,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=False)
 
+    shipped: ClassVar[Path | None] = None
+    """Folder of YAML files that are known by their names."""
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_names(cls, settings):
@@ -71,9 +75,24 @@ class Config(BaseModel):
         return settings
 
     @classmethod
+    def shipped_names(cls):
+        """Return the names of the settings that come with the package."""
+        return [] if cls.shipped is None else sorted(file.stem for file in cls.shipped.glob("*.yaml"))
+
+    @classmethod
+    def read_file(cls, path):
+        """Return the mapping in a YAML file, or in shipped settings given by name; ValueError as `read_settings`."""
+        path = Path(path)
+        if path.suffix or path.exists() or cls.shipped is None:
+            return read_settings(path)
+        return read_settings(
+            cls.shipped / f"{checked_name('configuration', str(path), cls.shipped_names())}.yaml"
+        )
+
+    @classmethod
     def read_yaml(cls, path):
-        """Return the settings in a YAML file, such as `write_yaml` wrote; ValueError as `read_settings`."""
-        return cls.model_validate(read_settings(path))
+        """Return the settings in a YAML file, such as `write_yaml` wrote, or shipped ones by name."""
+        return cls.model_validate(cls.read_file(path))
 
     def write_yaml(self, path):
         """Write all settings to `path` (atomically), so that the file alone repeats the run."""

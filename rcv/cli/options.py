@@ -9,8 +9,6 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from rcv.config import read_settings
-
 
 class ConfigError(typer.BadParameter):
     """A value that the configuration refuses: shown as one line on the command line, never as a traceback."""
@@ -21,7 +19,7 @@ def command(model, run, *, arguments=()):
 
     Parameters
     ----------
-    model : type[pydantic.BaseModel]
+    model : type[rcv.config.Config]
         Flat model; each field's description becomes the flag's help.
     run : callable
         Called with the validated configuration. Its docstring is the command's help.
@@ -29,11 +27,15 @@ def command(model, run, *, arguments=()):
         Fields given by position instead of by flag.
     """
     parameters = [_parameter(name, field, name in arguments) for name, field in model.model_fields.items()]
+    names = ", ".join(model.shipped_names())
+    shipped = f", or one that is shipped: {names}" if names else ""
     config_file = inspect.Parameter(
         "config",
         inspect.Parameter.KEYWORD_ONLY,
         default=typer.Option(
-            None, help="YAML file with any of these settings; flags override it.", dir_okay=False
+            None,
+            help=f"YAML file with any of these settings{shipped}; flags override it.",
+            dir_okay=False,
         ),
         annotation=Path | None,
     )
@@ -56,7 +58,7 @@ def command(model, run, *, arguments=()):
 def resolve(model, config_file, given):
     """Return `model` validated from a YAML file (or None) overridden by the values in the dict `given`."""
     try:
-        settings = read_settings(config_file) if config_file is not None else {}
+        settings = model.read_file(config_file) if config_file is not None else {}
         return model.model_validate({**settings, **given})
     except ValidationError as error:
         raise ConfigError(_sentences(error)) from None
