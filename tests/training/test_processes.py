@@ -1,36 +1,159 @@
-"""Several processes draw and learn what one does."""
+"""Several processes draw and learn what one does, start by the configurations in docs, and notice when one is gone."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from rcv.training import FinetuneConfig, finetune
-from rcv.training.log import Record, read_log
+from rcv.training.checkpoint import newest_checkpoint
+from rcv.training.log import Record, Validation, read_log
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATIONS = ROOT / "docs" / "accelerate"
 
 PROGRAM = """
-import sys
+import os, signal, sys
 from rcv.training import FinetuneConfig, finetune
-finetune(FinetuneConfig.read_yaml(sys.argv[1]), show_progress=False)
+from rcv.training.trainer import Trainer
+
+config, dying = FinetuneConfig.read_yaml(sys.argv[1]), sys.argv[2:]
+train = Trainer.train
+
+def train_or_die(self):
+    if dying == [os.environ["RANK"]] and self.step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(self)
+
+Trainer.train = train_or_die
+finetune(config, show_progress=False)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("windows", [{}, {"preset": "streaming", "window": 2}], ids=["whole", "windows"])
-def test_two_processes_equal_one_with_twice_the_batch(quick, tmp_path, windows):
-    quick = {**quick, **windows}
-    alone = finetune(FinetuneConfig(**quick, batch_size=2, output=tmp_path / "one"), show_progress=False)
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(settings, output, tmp_path, launcher, *arguments, **environment):
+    """A process that trains with a launcher, or with none where that is an empty list."""
+    file = tmp_path / f"{output.name}.yaml"
+    FinetuneConfig(**settings, output=output).write_yaml(file)
     (tmp_path / "program.py").write_text(PROGRAM)
-    FinetuneConfig(**quick, output=tmp_path / "two").write_yaml(tmp_path / "settings.yaml")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "program.py"), str(tmp_path / "settings.yaml")],
-        capture_output=True,
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(tmp_path / "program.py"), str(file), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
     )
-    assert done.returncode == 0, done.stderr
-    losses = [record.loss for record in read_log(tmp_path / "two" / "losses.csv", Record)]
-    assert losses == pytest.approx(alone.losses, rel=1e-4)
+
+
+def ended(*processes):
+    """What processes say, once all have ended."""
+    try:
+        return [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def losses(run):
+    return [record.loss for record in read_log(run / "losses.csv", Record)]
+
+
+def alone(settings, output, **changes):
+    """A run in this process with as many samples a step, each a batch of its own, as two processes have."""
+    config = FinetuneConfig(**{**settings, **changes}, gradient_accumulation=2, output=output)
+    return finetune(config, show_progress=False)
+
+
+def accelerate(name, *options):
+    return ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / name), *options]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"preset": "streaming", "window": 2},
+        {
+            "hold_out": 1,
+            "patience": 1,
+            "ema_decay": 0.9,
+            "debiased_loss": 1,
+            "checkpoint_every": 2,
+            "steps": 9,
+        },
+        {"precision": "fp16", "preset": "paper", "noise": "shared"},
+    ],
+    ids=["whole", "windows", "validation, average, debiased", "fp16, paper"],
+)
+def test_two_processes_equal_one_with_twice_the_batches(quick, tmp_path, changes):
+    settings = {**quick, **changes}
+    one = alone(settings, tmp_path / "one")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    (said,) = ended(process := start(settings, tmp_path / "two", tmp_path, launcher))
+    assert process.returncode == 0, said
+    assert losses(tmp_path / "two") == pytest.approx(one.losses, rel=1e-5)
+    validations = read_log(tmp_path / "two" / "validation_losses.csv", Validation)
+    assert dict(validations) == pytest.approx(one.validation_losses, rel=1e-5)
     assert (tmp_path / "two" / "adapter.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_accelerate_starts_two_processes_by_the_configuration_for_cpus(quick, tmp_path):
+    one = alone(quick, tmp_path / "one")
+    (said,) = ended(process := start(quick, tmp_path / "two", tmp_path, accelerate("cpu.yaml")))
+    assert process.returncode == 0, said
+    assert losses(tmp_path / "two") == pytest.approx(one.losses, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_accelerate_starts_two_machines_by_their_configuration(quick, tmp_path):
+    """Both are this one, and CPUs stand for its GPUs."""
+    one, port = alone(quick, tmp_path / "one"), str(free_port())
+    options = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    machines = [
+        start(
+            *(quick, tmp_path / "two", tmp_path),
+            accelerate("two-machines.yaml", *options, "--machine_rank", rank),
+            ACCELERATE_USE_CPU="true",
+        )
+        for rank in ("0", "1")
+    ]
+    said = ended(*machines)
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert losses(tmp_path / "two") == pytest.approx(one.losses, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dying", ["1", "0"])
+def test_a_process_that_dies_ends_the_others_with_a_clear_error(quick, tmp_path, dying):
+    """Without a launcher, which would end the other one for us."""
+    settings = {**quick, "checkpoint_every": 3}
+    port, output = str(free_port()), tmp_path / "two"
+    pair = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        start(settings, output, tmp_path, [], dying, RANK=rank, LOCAL_RANK=rank, **pair)
+        for rank in ("0", "1")
+    ]
+    said = ended(*processes)
+    gone, other = int(dying), 1 - int(dying)
+    assert processes[gone].returncode == -signal.SIGKILL
+    assert processes[other].returncode == 1, said[other]
+    assert "ProcessLostError" in said[other] and "another process of this run has ended" in said[other]
+    reached = newest_checkpoint(output / "checkpoints").name
+    if dying == "1":  # the first process keeps what both did
+        assert f"All steps up to 4 are kept in {output / 'checkpoints' / reached}" in said[0]
+    assert reached == ("step-000004" if dying == "1" else "step-000003")
+
+    whole = alone(settings, tmp_path / "whole")
+    resumed = alone(settings, output)
+    assert resumed.losses == pytest.approx(whole.losses, rel=1e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rcv.training import FinetuneConfig, finetune, read_adapter
-from rcv.training.checkpoint import newest_checkpoint
+from rcv.training.checkpoint import load_checkpoint, newest_checkpoint
 from rcv.training.trainer import Trainer
 
 
@@ -50,8 +50,16 @@ def crash_at(monkeypatch, step):
         {"precision": "fp16", "noise": "autoregressive"},
         {"preset": "streaming", "frames": 5, "window": 2},
         {"preset": "streaming", "frames": 5, "window": 2, "random_window": True},
+        {"ema_decay": 0.9, "hold_out": 1, "patience": 3, "debiased_loss": 1, "precision": "bf16"},
     ],
-    ids=["default", "paper, batches", "fp16, autoregressive", "windows", "random windows"],
+    ids=[
+        "default",
+        "paper, batches",
+        "fp16, autoregressive",
+        "windows",
+        "random windows",
+        "average, validation",
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(quick, tmp_path, monkeypatch, settings):
     settings = {**quick, **settings, "checkpoint_every": 2}
@@ -64,7 +72,31 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(quick, tmp_path, 
     resumed = run(settings, tmp_path / "stopped")
     assert resumed.losses == whole.losses
     assert resumed.eval_losses == whole.eval_losses
+    assert resumed.validation_losses == whole.validation_losses
+    assert resumed.step == whole.step
     assert same_weights(resumed, whole)
+
+
+def test_a_resumed_run_goes_on_with_its_loss_scale(quick, tmp_path, monkeypatch):
+    """From a scale at which float16 overflows, and growing back every third step."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda *a, **k: scaler(*a, **k, init_scale=2.0**28, growth_interval=3)
+    )
+    settings = {**quick, "precision": "fp16", "steps": 16, "checkpoint_every": 7, "keep_checkpoints": 9}
+    whole = run(settings, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        crash_at(patch, 8)
+        with pytest.raises(Crash):
+            run(settings, tmp_path / "stopped")
+    resumed = run(settings, tmp_path / "stopped")
+    assert resumed.losses == whole.losses and same_weights(resumed, whole)
+    states = [
+        load_checkpoint(tmp_path / name / "checkpoints" / f"step-{step:06d}").state["scaler"]
+        for name, step in (("whole", 7), ("whole", 16), ("stopped", 16))
+    ]
+    assert states[1] == states[2]
+    assert states[0]["scale"] < 2.0**28 and states[0] != states[1]
 
 
 def test_a_damaged_checkpoint_is_passed_over(quick, tmp_path, monkeypatch, caplog):
@@ -100,6 +132,8 @@ def test_the_output_of_another_run_is_refused(quick, tmp_path):
         run(quick, tmp_path / "run", learning_rate=0.02)
     with pytest.raises(ValueError, match="checkpoint has preset 'recurrent', this run 'paper'"):
         run(quick, tmp_path / "run", preset="paper")
+    with pytest.raises(ValueError, match=r"differs(.|\n)*ema_decay: 0.0 -> 0.9\n  debiased_loss: 0.0 -> 1.0"):
+        run(quick, tmp_path / "run", ema_decay=0.9, debiased_loss=1)
     assert first.adapter.read_bytes() == content
 
     longer = run(quick, tmp_path / "run", steps=8, resume="latest")
