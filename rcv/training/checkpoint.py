@@ -153,7 +153,8 @@ def broken(path):
 def _write_files(folder, tensors, state):
     for name, group in tensors.items():
         save_file(
-            {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()},
+            # copies: an optimizer's tables may be one tensor for all weights, which safetensors refuses
+            {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in group.items()},
             folder / f"{name}.safetensors",
         )
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")

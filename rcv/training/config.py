@@ -69,7 +69,8 @@ class FinetuneConfig(ClipsConfig):
         None, ge=0, description="Steps of linear warm-up; a tenth of --steps if left out."
     )
     optimizer: str = Field(
-        "adamw", description="adamw, or adamw8bit: bitsandbytes' AdamW with moments of 8 bits, on a GPU."
+        "adamw",
+        description="adamw, or adamw8bit: AdamW with moments of 8 bits, where bitsandbytes is installed.",
     )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")

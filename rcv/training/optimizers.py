@@ -5,7 +5,7 @@ import importlib
 import torch
 
 
-def make_optimizer(settings, weights, device):
+def make_optimizer(settings, weights):
     """Return the optimizer that settings name.
 
     Parameters
@@ -14,14 +14,13 @@ def make_optimizer(settings, weights, device):
         Resolved. `adamw8bit` is bitsandbytes' AdamW8bit, which keeps its moments in blocks of 8 bits: a quarter of
         the memory (Dettmers et al., arXiv 2110.02861).
     weights : iterable of torch.nn.Parameter
-    device : torch.device
 
     Raises
     ------
     ValueError
-        `adamw8bit` where bitsandbytes cannot be imported, or on a CPU.
+        `adamw8bit` where bitsandbytes cannot be imported.
     """
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else _adamw_8bit(device)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else _adamw_8bit()
     return kind(
         weights,
         lr=settings.learning_rate,
@@ -31,15 +30,13 @@ def make_optimizer(settings, weights, device):
     )
 
 
-def check_optimizer(settings, device):
+def check_optimizer(settings):
     """Raise the ValueError of `make_optimizer`, before anything is loaded or written."""
     if settings.optimizer == "adamw8bit":
-        _adamw_8bit(device)
+        _adamw_8bit()
 
 
-def _adamw_8bit(device):
-    if device.type == "cpu":
-        raise ValueError("optimizer: adamw8bit runs on a GPU, this run is on a CPU; use optimizer adamw")
+def _adamw_8bit():
     try:
         return importlib.import_module("bitsandbytes").optim.AdamW8bit
     except (
@@ -57,13 +54,16 @@ def _adamw_8bit(device):
 def optimizer_state(optimizer, names):
     """Return the optimizer's state as {"weight/key": tensor} and {weight: {key: plain value}}.
 
-    `names` are the weights' in the optimizer's order.
+    `names` are the weights' in the optimizer's order. bitsandbytes keeps its tensors in a dict of their own:
+    "weight/dict/key".
     """
     tensors, plain = {}, {}
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if torch.is_tensor(value):
                 tensors[f"{names[number]}/{key}"] = value
+            elif isinstance(value, dict):
+                tensors.update({f"{names[number]}/{key}/{inner}": t for inner, t in value.items()})
             else:
                 plain.setdefault(names[number], {})[key] = value
     return tensors, plain
@@ -74,7 +74,10 @@ def load_optimizer_state(optimizer, names, tensors, plain):
     state = {number: dict(plain.get(name, {})) for number, name in enumerate(names)}
     numbers = {name: number for number, name in enumerate(names)}
     for path, tensor in tensors.items():
-        name, _, key = path.rpartition("/")
-        state[numbers[name]][key] = tensor
+        name, *outer, key = path.split("/")
+        place = state[numbers[name]]
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,6 +1,6 @@
 """Finetuning: a text-to-image model learns one motion from a few clips."""
 
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def finetune(config, show_progress=True):
     ------
     ValueError
         The base is of another kind or lacks files; ClipsError for clips; the output holds a run that differs; the
-        optimizer cannot run here; a process would train another run than the first.
+        optimizer is not installed; a process would train another run than the first.
     DoesNotFitError
         The plan says that the run needs more memory than there is.
     OutOfMemoryError
@@ -90,7 +90,7 @@ def finetune(config, show_progress=True):
         cpu=not torch.accelerator.is_available(),  # else several processes on CPUs would not know of each other
     )
     check_replicated(accelerator)
-    check_optimizer(config, accelerator.device)
+    check_optimizer(config)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     # the caller's random state stays as it is
     with torch.random.fork_rng(devices), naming_lost_processes(accelerator):
@@ -157,24 +157,27 @@ def _run(trainer, settings, accelerator, done, show_progress):
             line.say(f"going on from step {done} of {settings.steps}")
 
         def evaluate():
-            """Measure, and return whether patience is at its end."""
             if main and settings.eval_draws:
                 logs[1].append(trainer.evaluate())
                 if trainer.validation_inputs is not None:
                     logs[2].append(trainer.validate())
-            return any_process(trainer.early_stop.over, accelerator) if settings.patience else False
 
         try:
-            over = evaluate() if done is None else any_process(trainer.early_stop.over, accelerator)
+            if done is None:
+                evaluate()
+            over = any_process(trainer.early_stop.over, accelerator)
             while trainer.step < settings.steps and not over:
-                record = _step(trainer, folder, accelerator)
+                with _whole_steps_kept(trainer, folder, accelerator):
+                    record = trainer.train()
                 if main:
                     logs[0].append(record)
                 line.update(record)
-                stopping = any_process(stop.is_set(), accelerator)
                 due = trainer.step == settings.steps or trainer.step % settings.checkpoint_every == 0
                 if due:  # when stopping too: an evaluation that is left out would not be made up for
-                    over = evaluate()
+                    evaluate()
+                with _whole_steps_kept(trainer, folder, accelerator):
+                    stopping = any_process(stop.is_set(), accelerator)
+                    over = due and any_process(trainer.early_stop.over, accelerator)
                 if due or stopping:
                     trainer.save(folder)
                 if stopping and trainer.step < settings.steps:
@@ -192,11 +195,12 @@ def _run(trainer, settings, accelerator, done, show_progress):
     return losses, evaluations, validations
 
 
-def _step(trainer, folder, accelerator):
-    """Train a step and return its Record; what keeps it from being one leaves a checkpoint of the steps before."""
+@contextmanager
+def _whole_steps_kept(trainer, folder, accelerator):
+    """Leave a checkpoint of the steps done if a clip or a process that is gone ends the run inside the block."""
     try:
         with naming_lost_processes(accelerator):
-            return trainer.train()
+            yield
     except (ClipLostError, ProcessLostError) as error:
         kept = trainer.save(folder)
         told = f". All steps up to {trainer.step} are kept in {kept}" if kept else ""

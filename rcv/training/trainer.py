@@ -73,7 +73,7 @@ class Trainer:
         self.unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         self.model = accelerator.prepare(self.unet)
         self.trained = {name: weight for name, weight in self.unet.named_parameters() if weight.requires_grad}
-        self.optimizer = make_optimizer(settings, self.trained.values(), accelerator.device)
+        self.optimizer = make_optimizer(settings, self.trained.values())
         self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=self.dtype == torch.float16)
         averages = settings.ema_decay and accelerator.is_main_process
         self.average = WeightAverage(self.trained, settings.ema_decay) if averages else None
