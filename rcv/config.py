@@ -77,7 +77,13 @@ class Config(BaseModel):
     @classmethod
     def shipped_names(cls):
         """Return the names of the settings that come with the package."""
-        return [] if cls.shipped is None else sorted(file.stem for file in cls.shipped.glob("*.yaml"))
+        return (
+            []
+            if cls.shipped is None
+            else sorted(
+                (file.stem for file in cls.shipped.glob("*.yaml")), key=lambda name: (len(name), name)
+            )
+        )
 
     @classmethod
     def read_file(cls, path):

@@ -187,6 +187,10 @@ class FinetuneConfig(ClipsConfig):
         validates = self.validation_clips is not None or self.hold_out > 0
         if self.validation_clips is not None and self.hold_out:
             raise ValueError("validation_clips and hold_out both name clips to validate on; give one of them")
+        if self.clips is None and self.hold_out >= self.clip_count:
+            raise ValueError(
+                f"hold_out is {self.hold_out} of {self.clip_count} rendered clips, which leaves none to train on"
+            )
         if self.patience and not validates:
             raise ValueError("patience needs a validation loss: hold_out=N clips, or validation_clips=FOLDER")
         if validates and not self.eval_draws:

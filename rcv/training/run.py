@@ -220,7 +220,7 @@ def _summary(trainer, settings, evaluations):
         ended = f", which ended the run after step {trainer.step}" if best.over else ""
         lines.append(
             f"validation loss: lowest after step {best.best_step} ({best.best_loss:.4f}), whose weights the adapter "
-            f"holds; {best.waited} evaluations since were no lower{ended}"
+            f"holds; evaluations since that were no lower: {best.waited}{ended}"
         )
     return lines
 

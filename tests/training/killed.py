@@ -20,7 +20,7 @@ from rcv.training.checkpoint import broken, list_checkpoints, load_checkpoint, n
 from rcv.training.log import Evaluation, Record, Validation, read_log
 
 STEPS_AHEAD = 5
-LONGEST = 0.2  # seconds: a step with its checkpoint takes less
+LONGEST = 0.1  # seconds: about what a step with its checkpoint takes
 
 
 def fork_run(config):

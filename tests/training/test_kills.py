@@ -16,10 +16,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork are PO
 @pytest.mark.parametrize(
     ("kills", "steps", "settings"),
     [
-        (2, 14, {}),
-        pytest.param(20, 130, {"precision": "fp16", "patience": 1000}, marks=pytest.mark.slow),
+        (2, 24, {}),
+        pytest.param(20, 200, {"precision": "fp16", "patience": 1000}, marks=pytest.mark.slow),
         pytest.param(
-            20, 130, {"preset": "streaming", "window": 2, "checkpoint_every": 2}, marks=pytest.mark.slow
+            20, 200, {"preset": "streaming", "window": 2, "checkpoint_every": 2}, marks=pytest.mark.slow
         ),
     ],
     ids=["2 kills", "20 kills, fp16", "20 kills, windows"],

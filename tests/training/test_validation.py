@@ -118,6 +118,7 @@ def test_other_validation_clips_begin_the_comparison_anew(quick, tmp_path, curve
     ("settings", "expected"),
     [
         ({"hold_out": 3}, "3 of 3 clips would leave none to train on; expected at most 2"),
+        ({"hold_out": 12, "clips": None}, "hold_out is 12 of 12 rendered clips"),
         ({"hold_out": 1, "validation_clips": "x"}, "both name clips to validate on"),
         ({"patience": 2}, "patience needs a validation loss"),
         ({"hold_out": 1, "eval_draws": 0}, "would never be measured"),
@@ -126,7 +127,7 @@ def test_other_validation_clips_begin_the_comparison_anew(quick, tmp_path, curve
 )
 def test_what_cannot_be_validated_is_refused(quick, tmp_path, settings, expected):
     with pytest.raises(ValueError, match=expected):
-        run(quick, tmp_path / "run", **settings)
+        run({**quick, **settings}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
