@@ -12,7 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from rcv.video import VideoError, check_target, frames_as_uint8, iter_frames, probe, read_video, write_video
+from rcv.video import (
+    VideoError,
+    check_target,
+    frames_as_uint8,
+    iter_frames,
+    iter_timed_frames,
+    probe,
+    read_video,
+    write_video,
+)
 from rcv.video import writing as rcv_video_writing
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "videos"
@@ -197,6 +206,36 @@ def test_iter_frames_yields_one_at_a_time(tmp_path, blocks):
     frames = iter_frames(path)
     assert np.array_equal(next(frames), blocks[0]) and np.array_equal(next(frames), blocks[1])
     assert sum(1 for _ in frames) == 38
+
+
+def test_iter_frames_gives_the_frames_wanted_in_order(tmp_path, blocks):
+    path = write_video(tmp_path / "clip.mkv", blocks, lossless=True)
+    assert np.array_equal(list(iter_frames(path, [7, 2, 7])), blocks[[2, 7]])
+    with pytest.raises(VideoError, match="frame 50 was asked for, but the video has 40 frames"):
+        list(iter_frames(path, [50]))
+
+
+def test_frames_come_with_the_times_of_a_variable_frame_rate(tmp_path, blocks):
+    path = tmp_path / "variable.gif"
+    pictures = [Image.fromarray(frame) for frame in blocks[:4]]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100, 500, 100, 200])
+    times = [seconds for seconds, _ in iter_timed_frames(path)]
+    assert times == pytest.approx([0, 0.1, 0.6, 0.7])
+
+
+def test_pictures_of_16_bits_and_transparent_ones(tmp_path):
+    """16 bits are scaled, not cut off at 255; what is transparent is white, as PyAV gives it for GIFs."""
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    glass = np.zeros((8, 8, 4), np.uint8)
+    glass[:, 4:] = (200, 10, 20, 255)
+    (tmp_path / "levels").mkdir()
+    (tmp_path / "glass").mkdir()
+    Image.fromarray(levels).save(tmp_path / "levels" / "0.png")
+    Image.fromarray(glass).save(tmp_path / "glass" / "0.png")
+    expected = np.repeat((levels >> 8).astype(np.uint8)[..., None], 3, 2)
+    assert np.array_equal(read_video(tmp_path / "levels").frames[0], expected)
+    found = read_video(tmp_path / "glass").frames[0]
+    assert (found[:, :4] == 255).all() and (found[:, 4:] == (200, 10, 20)).all()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif", ".avi"])

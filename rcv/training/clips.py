@@ -13,7 +13,7 @@ import torch
 from rcv.training.draws import clip_at, draw_generator
 from rcv.video import iter_frames, read_video
 from rcv.video.fitting import covering_size, resize
-from rcv.video.reading import IMAGE_SUFFIXES
+from rcv.video.images import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),

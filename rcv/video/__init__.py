@@ -1,6 +1,7 @@
 """Video files in and out: PyAV containers, GIFs, folders of frames, PNG sheets. Imports nothing else of rcv."""
 
-from .reading import FOLDER_FPS, Video, VideoError, VideoInfo, iter_frames, probe, read_video
+from .images import FOLDER_FPS, VideoError
+from .reading import Video, VideoInfo, iter_frames, iter_timed_frames, probe, read_video
 from .writing import check_target, frames_as_uint8, replacing, write_video
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "check_target",
     "frames_as_uint8",
     "iter_frames",
+    "iter_timed_frames",
     "probe",
     "read_video",
     "replacing",

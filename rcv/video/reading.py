@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
-FOLDER_FPS = 8.0
-"""Frame rate taken for a folder of frames, which carries none."""
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+from .images import FOLDER_FPS, ImageFolder, VideoError
 
 # FFmpeg guesses a demuxer for almost anything: it renders text files as terminal art.
 NOT_VIDEO_DEMUXERS = frozenset({"tty", "bin", "xbin", "adf", "idf", "subviewer", "srt", "webvtt", "ass"})
-
-
-class VideoError(ValueError):
-    """A file or folder that cannot be read as a video; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -80,32 +71,46 @@ def read_video(path: str | Path, indices: Sequence[int] | None = None) -> Video:
 
 def _collect(path: Path, wanted: frozenset[int] | None):
     """All frames as a list (wanted None) or those wanted as a dict, and the frame rate."""
-    reader = _Folder(path) if _existing(path).is_dir() else _File(path)
+    reader = ImageFolder(path) if _existing(path).is_dir() else _File(path)
     with reader:
         if wanted is None:
-            frames = [picture() for _, picture in reader]
+            frames = [picture() for _, _, picture in reader]
             _same_size(path, frames)
             return frames, reader.fps
-        found: dict[int, np.ndarray] = {}
-        last, read = max(wanted), 0
-        for index, picture in reader:
-            read = index + 1
-            if index in wanted:
-                found[index] = picture()
-            if index == last:
-                break
-        else:
-            raise VideoError(f"{path}: frame {last} was asked for, but the video has {read} frames")
+        found = {index: picture() for index, _, picture in _wanted(path, reader, wanted)}
         _same_size(path, list(found.values()))
         return found, reader.fps
 
 
-def iter_frames(path: str | Path) -> Iterator[np.ndarray]:
-    """Frames of a video one after the other, each uint8 [H,W,3]; one frame in memory. Errors as `read_video`."""
+def _wanted(path: Path, reader: ImageFolder | _File, wanted: Collection[int]):
+    """What `reader` gives for the frames wanted, in its order; VideoError if it ends before the last of them."""
+    last, read = max(wanted), 0
+    for index, seconds, picture in reader:
+        read = index + 1
+        if index in wanted:
+            yield index, seconds, picture
+        if index == last:
+            return
+    raise VideoError(f"{path}: frame {last} was asked for, but the video has {read} frames")
+
+
+def iter_frames(path: str | Path, indices: Collection[int] | None = None) -> Iterator[np.ndarray]:
+    """Frames of a video one after the other, each uint8 [H,W,3]; one frame in memory. Errors as `read_video`.
+
+    With `indices` only the frames in it, in the order of the video, which is decoded up to the last of them.
+    """
     path = Path(path)
-    with _Folder(path) if _existing(path).is_dir() else _File(path) as reader:
-        for _, picture in reader:
+    with ImageFolder(path) if _existing(path).is_dir() else _File(path) as reader:
+        for _, _, picture in reader if indices is None else _wanted(path, reader, frozenset(indices)):
             yield picture()
+
+
+def iter_timed_frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
+    """As `iter_frames`, each frame with the time from which it is shown, in seconds; a folder's by FOLDER_FPS."""
+    path = Path(path)
+    with ImageFolder(path) if _existing(path).is_dir() else _File(path) as reader:
+        for _, seconds, picture in reader:
+            yield seconds, picture()
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -116,11 +121,11 @@ def probe(path: str | Path) -> VideoInfo:
     """
     path = Path(path)
     if _existing(path).is_dir():
-        with _Folder(path) as folder:
+        with ImageFolder(path) as folder:
             height, width = folder.read(folder.files[0]).shape[:2]
             return VideoInfo(path, width, height, folder.fps, len(folder.files))
     with _File(path) as file:
-        _, picture = next(iter(file))
+        _, _, picture = next(iter(file))
         height, width = picture().shape[:2]
         fps = file.fps
     with _File(path) as file:
@@ -139,47 +144,8 @@ def _same_size(path: Path, frames: list[np.ndarray]) -> None:
         raise VideoError(f"{path}: its frames differ in size, (height, width) in {sizes}; expected one size")
 
 
-def numeric_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which frame_2 comes before frame_10."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts if part]
-
-
-class _Folder:
-    """Images of a folder in numeric order, as (index, function that loads the picture)."""
-
-    fps = FOLDER_FPS
-
-    def __init__(self, path: Path):
-        files = [
-            p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        ]
-        if not files:
-            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise VideoError(f"{path}: a folder without images; expected frames as {kinds}")
-        self.files = sorted(files, key=lambda p: numeric_key(p.name))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def __iter__(self):
-        for index, file in enumerate(self.files):
-            yield index, lambda file=file: self.read(file)
-
-    @staticmethod
-    def read(file: Path) -> np.ndarray:
-        try:
-            with Image.open(file) as image:
-                return np.asarray(image.convert("RGB"))
-        except OSError as error:
-            raise VideoError(f"{file}: cannot be read as an image ({error})") from error
-
-
 class _File:
-    """Frames of a container in order, as (index, function that converts the picture to RGB)."""
+    """Frames of a container in order, as (index, seconds, function that converts the picture to RGB)."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -222,10 +188,12 @@ class _File:
         index, end = 0, None
         try:
             for frame in self._decoded():
+                seconds = index / self.fps
                 if frame.pts is not None and frame.time_base:
+                    seconds = float(frame.pts * frame.time_base)
                     end = float((frame.pts + (frame.duration or 0)) * frame.time_base)
                     end += 0 if frame.duration else 1 / self.fps
-                yield index, lambda frame=frame: _upright(frame)
+                yield index, seconds, lambda frame=frame: _upright(frame)
                 index += 1
         except (av.FFmpegError, EOFError) as error:
             raise self._cut_off(index, _reason(error)) from error

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from .reading import numeric_key
+from .images import numeric_key
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
 BT709 = 1
