@@ -245,6 +245,28 @@ def test_probe_counts_frames(tmp_path, blocks, suffix):
     assert info.fps == pytest.approx(20)
 
 
+def test_a_list_of_files_is_not_followed(tmp_path, blocks):
+    write_video(tmp_path / "real.mkv", blocks)
+    for text in ("ffconcat version 1.0\nfile real.mkv\n", "ffconcat version 1.0\nfile gone.mkv\n"):
+        (tmp_path / "list.mp4").write_text(text)
+        with pytest.raises(VideoError, match=r"list\.mp4: not a video"):
+            read_video(tmp_path / "list.mp4")
+
+
+def test_matroska_that_begins_late_is_whole(tmp_path, blocks):
+    """As a cut without re-encoding leaves it: its header states when it ends, not how long it lasts."""
+    with av.open(str(tmp_path / "late.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number, picture in enumerate(blocks[:8]):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts = 400 + number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert len(read_video(tmp_path / "late.mkv").frames) == 8
+    assert next(iter_timed_frames(tmp_path / "late.mkv"))[0] == pytest.approx(50)
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_rotation_metadata_is_honoured(tmp_path, rotation):
     upright = np.zeros((4, 48, 64, 3), np.uint8)

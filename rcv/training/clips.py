@@ -1,48 +1,28 @@
-"""Folders of captioned clips: every file is checked before training starts, samples are cut by the draws."""
+"""Clips to train on: every one is checked before training starts, samples are cut by the draws."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
+import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from rcv.data.buckets import Bucket
+from rcv.data.cache import Cache
+from rcv.data.entries import ClipsError
+from rcv.data.survey import survey
 from rcv.training.draws import clip_at, draw_generator
-from rcv.video import iter_frames, read_video
-from rcv.video.fitting import covering_size, resize
-from rcv.video.images import IMAGE_SUFFIXES
+from rcv.video import iter_frames
+from rcv.video.fitting import resize
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".flv", ".ogv", ".3gp", ".mjpeg", ".y4m"),
-)
 CACHE_BYTES = 2**30
-EXPECTED = "video files, GIFs or folders of frames, each with its caption beside it in NAME.txt"
-
-
-class ClipsError(ValueError):
-    """A folder of clips that cannot be trained on. `problems` holds one sentence a problem."""
-
-    def __init__(self, folder, problems):
-        self.problems = tuple(problems)
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-        super().__init__(f"clips: {count} in {folder}; nothing was written:\n{lines}")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip: its caption, number of frames, size after resizing, and a digest of its content and caption."""
-
-    name: str
-    path: Path
-    caption: str
-    frames: int
-    size: tuple[int, int]
-    digest: str
+CROP_PLACES = 5
+"""Places of a random crop along a side: few, so that the latents of a frame come again."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,16 +33,17 @@ class Sample:
     start: int
     top: int
     left: int
+    mirrored: bool = False
 
 
 class ClipFolder:
-    """The clips of a folder, checked, resized to cover `size` with their aspect kept, and cut on demand.
+    """The clips of a folder or table, checked, resized to cover their bucket with their aspect kept, cut on demand.
 
     Parameters
     ----------
     folder : path
-        Holds video files, GIFs and folders of frames, each with its caption in NAME.txt (UTF-8). Hidden files and
-        files that are neither are left alone.
+        Holds video files, GIFs and folders of frames, each with its caption in NAME.txt (UTF-8), or lists clips as
+        JSONL or CSV: `rcv.data.sources.read_entries`.
     frames, stride : int
         A sample is `frames` frames, every `stride`-th of the clip from a random start.
     size : (int, int)
@@ -71,6 +52,16 @@ class ClipFolder:
         Where it is cut off.
     cache_bytes : int
         Resized clips are kept in memory until they fill this much; the others are decoded for each sample.
+    buckets : list of Bucket
+        Several shapes of samples instead of `frames` and `size`; all samples of a step are of one.
+    fps : float, optional
+        Frames a second at which clips are sampled; their own if left out.
+    flip : float
+        Probability that a sample is mirrored.
+    skip_broken : bool
+        Leave clips with problems out, with a warning that names them, instead of raising.
+    cache : Cache, optional
+        Where what is found out about clips is kept, so that a clip is decoded to its end once.
 
     Raises
     ------
@@ -79,22 +70,35 @@ class ClipFolder:
         not UTF-8, and names used twice; or says that the folder is missing, unreadable or holds no clip.
     """
 
-    def __init__(self, folder, frames, size, stride=1, crop="random", cache_bytes=CACHE_BYTES):
-        self.folder, self.frames, self.stride, self.crop = Path(folder), frames, stride, crop
-        self.size = tuple(size)
-        self.span = (frames - 1) * stride + 1
-        self._cache, self._cache_left = {}, cache_bytes
-        paths, problems = find_clips(self.folder)
-        clips = []
-        for path in paths:
-            caption, trouble = read_caption(path)
-            problems += trouble
-            clip, trouble = self._check(path, caption, index=len(clips))
-            problems += trouble
-            clips.append(clip)
-        if problems:
+    def __init__(
+        self,
+        folder,
+        frames,
+        size,
+        stride=1,
+        crop="random",
+        cache_bytes=CACHE_BYTES,
+        *,
+        buckets=(),
+        fps=None,
+        flip=0.0,
+        skip_broken=False,
+        cache=None,
+    ):
+        self.folder, self.stride, self.crop, self.flip = Path(folder), stride, crop, flip
+        self.disk = Cache(None) if cache is None else cache
+        shapes = list(buckets) or [Bucket(frames, *size)]
+        self.surveyed = survey(self.folder, shapes, stride, fps, self.disk)
+        self.clips = tuple(found.clip for found in self.surveyed if found.clip is not None)
+        problems = list(dict.fromkeys(line for found in self.surveyed for line in found.problems))
+        if problems and (not skip_broken or not self.clips):
             raise ClipsError(self.folder, problems)
-        self.clips = tuple(clips)
+        if problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            logger.warning("%s: trained without what has problems:\n%s", self.folder, listed)
+        self._drawn = _drawn_by_bucket(self.clips)
+        self._kept, self._left, self._room = {}, cache_bytes, threading.Lock()
+        self._decoding = [threading.Lock() for _ in self.clips]
 
     def __len__(self):
         return len(self.clips)
@@ -105,147 +109,108 @@ class ClipFolder:
         return [clip.caption for clip in self.clips]
 
     def digests(self):
-        """Return {name: digest of content and caption}: what a resumed run compares."""
+        """Return {name: digest of content, caption, part and repeats}: what a resumed run compares."""
         return {clip.name: clip.digest for clip in self.clips}
 
     def subset(self, numbers):
         """Return a ClipFolder of these clips alone, which shares what is decoded."""
         part = copy.copy(self)
         part.clips = tuple(self.clips[number] for number in numbers)
-        part._cache = {k: self._cache[number] for k, number in enumerate(numbers) if number in self._cache}
+        part._drawn = _drawn_by_bucket(part.clips)
+        part._kept = {k: self._kept[number] for k, number in enumerate(numbers) if number in self._kept}
+        part._decoding = [self._decoding[number] for number in numbers]
         return part
+
+    def bucket(self, seed, step):
+        """Return the Bucket of all samples of optimizer step `step`; a function of these numbers alone."""
+        return self._turn(seed, step)[0]
 
     def sample(self, seed, step, index, samples_per_step):
         """Return the Sample number `index` of optimizer step `step`; a function of these numbers alone."""
-        number = clip_at(seed, step * samples_per_step + index, len(self.clips))
-        return self.cut(number, draw_generator(seed, "cut", step, index))
+        bucket, turn = self._turn(seed, step)
+        drawn = self._drawn[bucket]
+        number = drawn[clip_at(seed, turn * samples_per_step + index, len(drawn))]
+        return self.cut(number, draw_generator(seed, "cut", step, index), self.flip)
 
-    def cut(self, number, generator):
-        """Return a Sample of clip `number`: its start, and the place of a random crop, drawn from `generator`."""
+    def cut(self, number, generator, flip=0.0):
+        """Return a Sample of clip `number`: its start, the place of a random crop, a flip, drawn from `generator`."""
         clip = self.clips[number]
-        start = _draw_below(clip.frames - self.span + 1, generator)
-        spare = [have - want for have, want in zip(clip.size, self.size, strict=True)]
+        span = (clip.bucket.frames - 1) * self.stride + 1
+        start = _draw_below(clip.frames - span + 1, generator)
+        spare = [have - want for have, want in zip(clip.size, clip.bucket.size, strict=True)]
         if self.crop == "random":
-            top, left = (_draw_below(pixels + 1, generator) for pixels in spare)
+            top, left = (_draw_place(pixels, generator) for pixels in spare)
         else:
             top, left = (pixels // 2 for pixels in spare)
-        return Sample(number, start, top, left)
+        mirrored = flip > 0 and float(torch.rand((), generator=generator)) < flip
+        return Sample(number, start, top, left, mirrored)
 
     def frame_indices(self, sample):
-        """Return the numbers of the clip's frames that `sample` takes."""
-        return range(sample.start, sample.start + self.span, self.stride)
+        """Return the numbers of the frames in the clip's file that `sample` takes, in order."""
+        clip = self.clips[sample.clip]
+        span = (clip.bucket.frames - 1) * self.stride + 1
+        return clip.indices[sample.start : sample.start + span : self.stride]
 
     def pixels(self, sample):
         """Return the frames of `sample`: float32 [F,3,H,W] in [-1, 1]."""
-        clip, indices = self.clips[sample.clip], self.frame_indices(sample)
-        cached = self._cache.get(sample.clip)
-        if cached is not None:
-            frames = cached[list(indices)]
-        else:
-            decoded = read_video(clip.path, indices=indices).frames
-            frames = np.stack([resize(frame, clip.size) for frame in decoded])
-        height, width = self.size
+        frames = self._resized(sample.clip, self.frame_indices(sample))
+        height, width = self.clips[sample.clip].bucket.size
         cut = frames[:, sample.top : sample.top + height, sample.left : sample.left + width]
+        if sample.mirrored:
+            cut = cut[:, :, ::-1]
         return torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
-    def _check(self, path, caption, index):
-        """Decode a clip to its end: its Clip (None if it has a problem) and the problems."""
-        try:
-            if not path.is_dir() and not path.is_file():
-                raise ValueError("neither a file nor a folder (a broken link?)")
-            count, size, resized = 0, None, []
-            for frame in iter_frames(path):
-                if size is None:
-                    shape, size = frame.shape, covering_size(frame.shape[:2], self.size)
-                if frame.shape != shape:
-                    raise ValueError(
-                        f"frame {count} is {frame.shape[:2]}, the ones before it {shape[:2]} (height, width)"
-                    )
-                count += 1
-                if resized is not None:
-                    resized.append(resize(frame, size))
-                    if len(resized) * resized[0].nbytes > self._cache_left:
-                        resized = None
-            if count < self.span:
-                stride = f" with stride {self.stride}" if self.stride > 1 else ""
-                raise ValueError(
-                    f"{count} frames, fewer than the {self.span} that a sample of {self.frames}{stride} spans"
-                )
-            digest = content_digest(path, caption)
-        except Exception as error:  # whatever a decoder throws at a hostile file is that file's problem
-            reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
-            return None, [f"{path.name}: {reason}"]
-        if resized is not None:
-            self._cache[index] = np.stack(resized)
-            self._cache_left -= self._cache[index].nbytes
-        return Clip(path.name, path, caption, count, size, digest), []
+    def _turn(self, seed, step):
+        """The bucket of a step, and how many steps before it were of this bucket.
+
+        Of as many steps as there are clips each bucket has as many as it has clips, so that each clip is drawn equally
+        often whatever its bucket.
+        """
+        if len(self._drawn) == 1:
+            return next(iter(self._drawn)), step
+        epoch = [bucket for bucket, clips in self._drawn.items() for _ in clips]
+        cycle, place = divmod(step, len(epoch))
+        order = torch.randperm(len(epoch), generator=draw_generator(seed, "order of buckets", cycle)).tolist()
+        bucket = epoch[order[place]]
+        before = sum(epoch[number] == bucket for number in order[:place])
+        return bucket, cycle * len(self._drawn[bucket]) + before
+
+    def _resized(self, number, indices):
+        """Frames `indices` of a clip in its size, uint8 [F,H,W,3]: kept ones, or decoded and kept if there is room."""
+        with self._decoding[number]:  # by one thread, while others may decode other clips
+            kept = self._kept.get(number)
+            if kept is None and self._takes_room(number):
+                kept = self._kept[number] = self._decoded(number, self.clips[number].indices)
+            frames = self._decoded(number, indices) if kept is None else kept
+        return np.stack([frames[index] for index in indices])
+
+    def _decoded(self, number, indices):
+        clip, wanted = self.clips[number], sorted(set(indices))
+        decoded = (resize(frame, clip.size) for frame in iter_frames(clip.path, wanted))
+        return dict(zip(wanted, decoded, strict=True))
+
+    def _takes_room(self, number):
+        clip = self.clips[number]
+        needed = len(set(clip.indices)) * clip.size[0] * clip.size[1] * 3
+        with self._room:
+            if needed > self._left:
+                return False
+            self._left -= needed
+        return True
 
 
-def find_clips(folder):
-    """Return the clips of a folder in the order of their names, and the problems that need no decoding."""
-    if not folder.exists():
-        raise ClipsError(folder, ["no such folder"])
-    if not folder.is_dir():
-        raise ClipsError(folder, [f"this is a file; expected a folder of {EXPECTED}"])
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-        paths = [entry for entry in entries if _is_clip(entry)]
-    except OSError as error:
-        raise ClipsError(folder, [f"the folder cannot be read ({error.strerror})"]) from error
-    if not paths:
-        others = ", ".join(entry.name for entry in entries[:5])
-        found = f"only {others}{', ...' if len(entries) > 5 else ''}" if entries else "nothing"
-        raise ClipsError(folder, [f"no clip: the folder holds {found}; expected {EXPECTED}"])
-    names = {}
-    for path in paths:
-        names.setdefault(caption_path(path).name.lower(), []).append(path.name)
-    shared = [
-        f"{' and '.join(clips)}: same name, so they would share one caption; rename all but one"
-        for clips in names.values()
-        if len(clips) > 1
-    ]
-    return paths, shared
-
-
-def _is_clip(path):
-    if path.suffix.lower() == ".txt":
-        return False
-    if path.is_dir():
-        has_images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
-        return has_images or caption_path(path).exists()
-    return path.suffix.lower() in VIDEO_SUFFIXES or caption_path(path).exists()
-
-
-def caption_path(path):
-    """Return where the caption of a clip stands: NAME.txt beside it."""
-    return path.with_name((path.name if path.is_dir() else path.stem) + ".txt")
-
-
-def read_caption(path):
-    """Return the caption of a clip, white space collapsed, and the problems with it."""
-    file = caption_path(path)
-    try:
-        caption = " ".join(file.read_text(encoding="utf-8-sig").split())
-    except FileNotFoundError:
-        return None, [f"{path.name}: no caption; write what it shows into {file.name}"]
-    except UnicodeDecodeError as error:
-        return None, [f"{file.name}: not UTF-8 (byte {error.start}); save the caption as UTF-8 text"]
-    except OSError as error:
-        return None, [f"{file.name}: cannot be read ({error.strerror})"]
-    return caption, [] if caption else [f"{file.name}: the caption is empty; write what {path.name} shows"]
-
-
-def content_digest(path, caption):
-    """Return a digest of a clip's bytes and caption."""
-    digest = hashlib.sha256((caption or "").encode())
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(file.name.encode() + b"\0" if path.is_dir() else b"")
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+def _drawn_by_bucket(clips):
+    """The numbers of the clips of each bucket, as often as they are drawn an epoch."""
+    drawn = {}
+    for number, clip in enumerate(clips):
+        drawn.setdefault(clip.bucket, []).extend([number] * clip.repeats)
+    return drawn
 
 
 def _draw_below(count, generator):
     return int(torch.randint(count, (), generator=generator))
+
+
+def _draw_place(pixels, generator):
+    """One of CROP_PLACES places, evenly spread from 0 to `pixels`."""
+    return round(_draw_below(CROP_PLACES, generator) * pixels / (CROP_PLACES - 1))

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from rcv.config import Config, checked_name, nearest, parse_size
+from rcv.data.buckets import Bucket, parse_buckets
 
 CROPS = ("random", "center")
 
@@ -14,8 +15,8 @@ class ClipsConfig(Config):
 
     clips: Path | None = Field(
         None,
-        description="Folder of clips (video files, GIFs, folders of frames), each with its caption in NAME.txt; "
-        "clips of --theme are rendered if left out.",
+        description="Folder of clips (video files, GIFs, folders of frames), each with its caption in NAME.txt, or a "
+        "JSONL or CSV file that lists clips and captions; clips of --theme are rendered if left out.",
     )
     theme: str = Field(
         "animal walking", description="Theme of the motion world that is rendered without --clips."
@@ -29,13 +30,50 @@ class ClipsConfig(Config):
         None,
         description="Height and width in pixels, such as 320x512 (or 256 for both); the base's own if left out.",
     )
+    buckets: list[tuple[int, int, int]] = Field(
+        [],
+        description="Instead of frames and size: a list such as 16x256x256,24x320x512 (frames, height, width). A clip "
+        "goes to the one nearest in aspect that it is long enough for; all samples of a step are of one bucket.",
+    )
     stride: int = Field(1, ge=1, description="Every which frame of a clip is taken.")
+    fps: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Frames a second at which clips are sampled, by their time stamps, before the stride; each clip's "
+        "own if left out.",
+    )
     crop: str = Field("random", description="random or center: what is cut off where the aspect differs.")
+    flip: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a sample is mirrored. Not for captions that say left or right.",
+    )
+    caption_drop: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a sample trains on the empty caption, which guidance is measured from.",
+    )
+    skip_broken: bool = Field(
+        False, description="Train on the sound clips and name the others, instead of refusing to start."
+    )
+    cache: str = Field(
+        "auto",
+        description="Folder where latents and text embeddings are kept for later runs, or none. auto: RCV_CACHE, else "
+        "~/.cache/rcv.",
+    )
 
     @field_validator("size", mode="before")
     @classmethod
     def _parse_size(cls, size):
         return parse_size(size)
+
+    @field_validator("buckets", mode="before")
+    @classmethod
+    def _parse_buckets(cls, buckets):
+        return parse_buckets(buckets)
 
     @field_validator("crop")
     @classmethod
@@ -48,6 +86,23 @@ class ClipsConfig(Config):
         from rcv.world import THEMES
 
         return checked_name("theme", name, THEMES)
+
+    @model_validator(mode="after")
+    def _frames_and_size_are_the_buckets(self):
+        """Frames become those of the longest bucket, the size that of the one with the most pixels."""
+        if not self.buckets:
+            return self
+        shapes = self.shapes()
+        said = {
+            "frames": max(bucket.frames for bucket in shapes),
+            "size": max(shapes, key=lambda bucket: bucket.volume).size,
+        }
+        for name, value in said.items():
+            given = getattr(self, name)
+            if name in self.model_fields_set and given is not None and given != value:
+                raise ValueError(f"{name} is {given}, but buckets name their own, {value}; leave {name} out")
+            setattr(self, name, value)
+        return self
 
     @model_validator(mode="after")
     def _subjects_are_of_the_theme(self):
@@ -71,3 +126,9 @@ class ClipsConfig(Config):
                 f"exclude_subject leaves no subject of {self.theme!r} (it has: {', '.join(known)})"
             )
         return self
+
+    def shapes(self):
+        """Return the Buckets of samples: `buckets`, or the one that `frames` and `size` name."""
+        if self.buckets:
+            return [Bucket(*bucket) for bucket in self.buckets]
+        return [Bucket(self.frames, *self.size)]

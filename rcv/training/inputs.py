@@ -1,4 +1,4 @@
-"""Batches of a run: latents and text embeddings, kept once computed, with noise and timesteps by the draws."""
+"""Batches of a run: latents and text embeddings, with noise and timesteps by the draws."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 
+from rcv.data.facts import DECODERS
 from rcv.diffusion import encode_video, sample_noise
 from rcv.training.draws import draw_generator, timestep_at
+from rcv.training.kept import KeptTensors
 
 LATENT_BYTES = 2**30
 
@@ -28,8 +30,9 @@ class Batch(NamedTuple):
 class Inputs:
     """Everything that the UNet is trained on; a batch is a function of (seed, step, sample indices).
 
-    Latents are the means of the VAE's posterior, encoded a frame at a time and kept by frame: samples of one clip that
-    start at different frames share them, and a latent does not depend on which sample asked for it first.
+    Latents are the means of the VAE's posterior, encoded a frame at a time and kept by frame, in memory and on disk:
+    samples of one clip that start at different frames share them, and a latent does not depend on which sample asked
+    for it first.
 
     Parameters
     ----------
@@ -41,17 +44,24 @@ class Inputs:
         Samples of one optimizer step over all batches and processes.
     device : torch.device
         Where batches go.
+    model : str, optional
+        Fingerprint of the base: what is kept on disk is told apart by it. None: nothing is kept on disk.
     """
 
-    def __init__(self, pipeline, clips, config, samples_per_step, device):
+    def __init__(self, pipeline, clips, config, samples_per_step, device, model=None):
         self.vae, self.clips, self.config, self.device = pipeline.vae, clips, config, device
         self.samples_per_step = samples_per_step
         self.noise = config.noise_config()
         self.train_timesteps = pipeline.scheduler.config.num_train_timesteps
-        self._latents, self._latents_left = {}, LATENT_BYTES
+        disk = clips.disk if model is not None else None
+        self._latents = KeptTensors(
+            disk, f"latent by {_made_by(pipeline.vae, model)}, {DECODERS}", LATENT_BYTES
+        )
         self._pool = ThreadPoolExecutor(config.workers) if config.workers else None
         self._ahead = {}
-        self.text = {caption: self._embed(pipeline, caption) for caption in dict.fromkeys(clips.captions)}
+        captions = dict.fromkeys([*clips.captions, *([""] if config.caption_drop else [])])
+        kept = KeptTensors(disk, f"text by {_made_by(pipeline.text_encoder, model)}", LATENT_BYTES)
+        self.text = {caption: self._embedded(pipeline, caption, kept) for caption in captions}
 
     def batch(self, step, indices):
         """Return the Batch of samples `indices` of optimizer step `step`."""
@@ -61,6 +71,7 @@ class Inputs:
         ]
         return self._batch(
             [self._sample(step, index) for index in indices],
+            [self._caption(step, index) for index in indices],
             [draw_generator(seed, "noise", step, index) for index in indices],
             timesteps,
         )
@@ -75,61 +86,80 @@ class Inputs:
                 number % len(self.clips), draw_generator(self.config.seed, "fixed cut", number)
             )
             generator = draw_generator(self.config.seed, "fixed noise", number)
-            yield self._batch([sample], [generator], [(2 * number + 1) * self.train_timesteps // (2 * draws)])
+            caption = self.clips.clips[sample.clip].caption
+            yield self._batch(
+                [sample], [caption], [generator], [(2 * number + 1) * self.train_timesteps // (2 * draws)]
+            )
 
     def prefetch(self, step, indices):
-        """Let the worker threads decode what `batch(step, indices)` will need."""
+        """Let the worker threads read or decode what `batch(step, indices)` will need."""
         if self._pool is None:
             return
         for index in indices:
             sample = self._sample(step, index)
             if sample not in self._ahead and not all(key in self._latents for key in self._keys(sample)):
-                with suppress(RuntimeError):  # no thread to be had: `_pixels` decodes it
-                    self._ahead[sample] = self._pool.submit(self.clips.pixels, sample)
+                with suppress(RuntimeError):  # no thread to be had: `_read` does it
+                    self._ahead[sample] = self._pool.submit(self._found, sample)
+
+    def frames(self, step):
+        """Return the number of frames of the samples of optimizer step `step`."""
+        return self.clips.bucket(self.config.seed, step).frames
 
     def close(self):
         """Let the worker threads go."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _batch(self, samples, generators, timesteps):
+    def _batch(self, samples, captions, generators, timesteps):
         latents = torch.stack([self._encoded(sample) for sample in samples]).to(self.device)
-        text = torch.stack([self.text[self.clips.clips[sample.clip].caption] for sample in samples])
         return Batch(
             latents,
             sample_noise(latents.shape, self.noise, generator=generators, device=self.device),
             torch.tensor(timesteps, device=self.device),
-            text.to(self.device),
+            torch.stack([self.text[caption] for caption in captions]).to(self.device),
         )
 
     def _sample(self, step, index):
         return self.clips.sample(self.config.seed, step, index, self.samples_per_step)
 
+    def _caption(self, step, index):
+        """The caption that a sample trains on: its clip's, or the empty one with probability `caption_drop`."""
+        if self.config.caption_drop:
+            generator = draw_generator(self.config.seed, "caption", step, index)
+            if float(torch.rand((), generator=generator)) < self.config.caption_drop:
+                return ""
+        return self.clips.clips[self._sample(step, index).clip].caption
+
     def _keys(self, sample):
-        return [(sample.clip, frame, sample.top, sample.left) for frame in self.clips.frame_indices(sample)]
+        """What tells the latents of a sample's frames apart, one text a frame: content of the clip and what is cut."""
+        clip = self.clips.clips[sample.clip]
+        cut = f"{clip.size} {sample.top} {sample.left} {clip.bucket.size} {sample.mirrored}"
+        return [f"frame {frame} of {clip.content} {cut}" for frame in self.clips.frame_indices(sample)]
+
+    def _found(self, sample):
+        """The latents of a sample's frames that are kept somewhere, by key, and its pixels if there are others."""
+        latents = {key: self._latents.get(key) for key in self._keys(sample)}
+        found = {key: latent for key, latent in latents.items() if latent is not None}
+        return found, self.clips.pixels(sample) if len(found) < len(latents) else None
 
     @torch.no_grad()
     def _encoded(self, sample):
         """Latents [C,F,h,w] of one sample, float32 on the CPU."""
         keys = self._keys(sample)
-        found = {key: self._latents[key] for key in keys if key in self._latents}
-        ahead = self._ahead.pop(sample, None)
-        if len(found) < len(keys):
-            for key, frame in zip(keys, self._pixels(sample, ahead), strict=True):
-                if key in found:
-                    continue
+        found, pixels = self._read(sample, self._ahead.pop(sample, None))
+        for number, key in enumerate(keys):
+            if key not in found:
+                frame = pixels[number]
                 found[key] = encode_video(self.vae, frame[None, None], sample=False)[0].float().cpu()
-                if found[key].nbytes <= self._latents_left:
-                    self._latents[key] = found[key]
-                    self._latents_left -= found[key].nbytes
+                self._latents.keep(key, found[key])
         return torch.cat([found[key] for key in keys], dim=1)
 
-    def _pixels(self, sample, ahead):
-        """Frames of a sample: what a worker decoded ahead, or, where it had none or died of it, decoded here."""
+    def _read(self, sample, ahead):
+        """What `_found` gives: what a worker found ahead, or, where it had none or died of it, what is found here."""
         if ahead is not None and ahead.exception() is None:
             return ahead.result()
         try:
-            return self.clips.pixels(sample)
+            return self._found(sample)
         except Exception as error:  # whatever a decoder throws at a file that has changed or gone
             clip = self.clips.clips[sample.clip]
             raise ClipLostError(
@@ -139,7 +169,15 @@ class Inputs:
 
     @staticmethod
     @torch.no_grad()
-    def _embed(pipeline, caption):
+    def _embedded(pipeline, caption, kept):
         """Embedding [L,C] of one caption, as the pipeline makes it for sampling, on the CPU."""
-        embeddings = pipeline.encode_prompt([caption], pipeline.text_encoder.device, guided=False)[0]
-        return embeddings[0].cpu()
+        found = kept.get(caption)
+        if found is None:
+            found = pipeline.encode_prompt([caption], pipeline.text_encoder.device, guided=False)[0][0].cpu()
+            kept.keep(caption, found)
+        return found
+
+
+def _made_by(module, model):
+    """What decides about every bit of what `module` computes, but its input."""
+    return f"{model} in {module.dtype} on {module.device.type}, torch {torch.__version__}"

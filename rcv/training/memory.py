@@ -101,7 +101,7 @@ def _budget(memory, device):
 def _setting(settings, pipeline, mode):
     from rcv.planning import ModelShape, Setting
 
-    height, width = settings.size
+    largest = max(settings.shapes(), key=lambda bucket: bucket.volume)
     unet = {key: value for key, value in pipeline.unet.config.items() if key != "preset"}
     shape = ModelShape(
         settings.base or "embedded", unet, dict(pipeline.vae.config), pipeline.text_encoder.config.to_dict()
@@ -109,9 +109,9 @@ def _setting(settings, pipeline, mode):
     return Setting(
         shape,
         preset=pipeline.unet.preset,
-        frames=settings.frames,
-        height=height,
-        width=width,
+        frames=largest.frames,
+        height=largest.height,
+        width=largest.width,
         window=settings.window,
         batch=settings.batch_size,
         precision=settings.precision,

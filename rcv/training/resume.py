@@ -13,7 +13,7 @@ from rcv.training.config import FinetuneConfig
 NEUTRAL = (
     *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
     *("gradient_checkpointing", "memory", "batch_size", "gradient_accumulation"),
-    *("clips", "clip_count", "theme", "exclude_subject", "base", "validation_clips"),
+    *("clips", "clip_count", "theme", "exclude_subject", "base", "validation_clips", "skip_broken", "cache"),
 )
 """Settings that may differ without a word: they do not change what is computed, or are compared by content instead."""
 

@@ -1,6 +1,7 @@
 """What a run is made of: the base model, its clips, and settings with nothing left open."""
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rcv.data.cache import open_cache
 from rcv.training.clips import ClipFolder
 from rcv.training.config import EMBEDDED_LEARNING_RATE, LEARNING_RATE
 from rcv.training.disk import writing
@@ -47,12 +49,13 @@ def resolved(config, pipeline, device):
     """
     factor = pipeline.vae_scale_factor
     size = config.size or pipeline.size()
-    if any(side % factor for side in size):
-        near = "x".join(str(max(factor, round(side / factor) * factor)) for side in size)
-        raise ValueError(
-            f"size: {size[0]}x{size[1]} pixels, expected multiples of {factor}, the factor of the base's VAE; "
-            f"the nearest is {near}"
-        )
+    for height, width in [bucket[1:] for bucket in config.buckets] or [size]:
+        if height % factor or width % factor:
+            near = "x".join(str(max(factor, round(side / factor) * factor)) for side in (height, width))
+            raise ValueError(
+                f"{'buckets' if config.buckets else 'size'}: {height}x{width} pixels, expected multiples of {factor}, "
+                f"the factor of the base's VAE; the nearest is {near}"
+            )
     rate = config.learning_rate
     if rate is None:
         rate = EMBEDDED_LEARNING_RATE if config.base is None else LEARNING_RATE
@@ -81,14 +84,24 @@ def _native_precision(device):
 def open_clips(config):
     """Return the checked ClipFolder of resolved settings; without `clips` the theme is rendered into the output."""
     folder = rendered_clips(config) if config.clips is None else config.clips.expanduser()
-    return ClipFolder(folder, config.frames, config.size, config.stride, config.crop)
+    return ClipFolder(
+        *(folder, config.frames, config.size, config.stride, config.crop),
+        buckets=config.shapes(),
+        fps=config.fps,
+        flip=config.flip,
+        skip_broken=config.skip_broken,
+        cache=open_cache(config.cache),
+    )
 
 
 def rendered_clips(config):
     """Return the folder of clips of the theme: under OUTPUT/clips, rendered unless it is there."""
     from rcv.world import write_clips
+    from rcv.world.clips import FPS
 
     frames = (config.frames - 1) * config.stride + 1
+    if config.fps is not None:
+        frames = math.ceil(frames * FPS / config.fps)
     height, width = config.size
     name = f"{config.theme} {config.clip_count}x{frames} {height}x{width} seed{config.seed}"
     name = re.sub(

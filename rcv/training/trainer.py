@@ -61,12 +61,15 @@ class Trainer:
         for model in (pipeline.vae, pipeline.text_encoder):
             # Module's own: diffusers' `to` warns of modules to be kept in float32, of which these have none
             torch.nn.Module.to(model.requires_grad_(False), accelerator.device, self.dtype)
-        self.inputs = Inputs(pipeline, clips, settings, self.samples_per_step, accelerator.device)
-        self.validation_inputs = None
-        if validation_clips is not None:
-            self.validation_inputs = Inputs(
-                pipeline, validation_clips, settings, self.samples_per_step, accelerator.device
+        self.inputs, self.validation_inputs = (
+            Inputs(
+                *(pipeline, held, settings, self.samples_per_step, accelerator.device),
+                model=self.identity["base"],
             )
+            if held is not None
+            else None
+            for held in (clips, validation_clips)
+        )
         pipeline.text_encoder.to("cpu")
         self.unet = pipeline.unet.train()
         self.unet.set_precision(self.dtype)
@@ -199,7 +202,8 @@ class Trainer:
 
         The place is a function of (seed, step): any split of the samples into batches and processes trains the same.
         """
-        frames, window = self.settings.frames, self.settings.window or self.settings.frames
+        frames = self.inputs.frames(self.step)
+        window = min(frames, self.settings.window or frames)
         if not self.settings.random_window:
             return Windows(window).spans(frames)
         generator = draw_generator(self.settings.seed, "window", self.step)
@@ -230,7 +234,7 @@ class Trainer:
 
     def _clip_loss(self, batch):
         """The loss of all frames as a number, window by window."""
-        frames, total, state = self.settings.frames, 0.0, None
+        frames, total, state = batch.latents.shape[2], 0.0, None
         for window in Windows(self.settings.window or frames).spans(frames):
             part, state = self._window_loss(self.unet, batch, window, state, window.stop < frames)
             total += part.item() * (len(window) / frames)

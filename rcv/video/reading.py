@@ -12,7 +12,12 @@ import numpy as np
 from .images import FOLDER_FPS, ImageFolder, VideoError
 
 # FFmpeg guesses a demuxer for almost anything: it renders text files as terminal art.
-NOT_VIDEO_DEMUXERS = frozenset({"tty", "bin", "xbin", "adf", "idf", "subviewer", "srt", "webvtt", "ass"})
+NOT_VIDEO_DEMUXERS = frozenset(
+    {
+        *("tty", "bin", "xbin", "adf", "idf", "subviewer", "srt", "webvtt", "ass"),
+        *("concat", "hls", "dash", "sdp", "imf"),  # lists of other files
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -154,9 +159,12 @@ class _File:
             raise VideoError(f"{path}: empty file")
         try:
             # "file:" keeps FFmpeg from reading a protocol into names that hold a colon
-            self.container = av.open(f"file:{path}", metadata_errors="ignore")
+            # and a list of other files, whatever its name, must not reach into the network
+            self.container = av.open(
+                f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
+            )
         except (av.FFmpegError, OSError) as error:
-            if isinstance(error, PermissionError | FileNotFoundError):
+            if isinstance(error, PermissionError) or not path.exists():
                 raise
             raise VideoError(
                 f"{path}: not a video, or cut off before its index: 0 frames could be read ({_reason(error)})"
@@ -255,7 +263,10 @@ class _File:
         only_pictures = len(self.container.streams) == 1
         if not stated and end is not None and only_pictures and self.container.duration:
             promised = self.container.duration / av.time_base
-            held = end - (self.container.start_time or 0) / av.time_base
+            absolute = self.container.format.name.startswith(
+                "matroska"
+            )  # its duration is the last time stamp's
+            held = end - (0 if absolute else (self.container.start_time or 0) / av.time_base)
             if promised - held > max(2.5 / self.fps, 0.05 * promised):
                 raise self._cut_off(count, f"its header states {promised:.2f} s, it ends at {held:.2f} s")
 

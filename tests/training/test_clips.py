@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rcv.training.clips import ClipFolder, ClipsError
+from rcv.training import ClipFolder, ClipsError
 from tests.training.clip_files import moving_square, write_clip
 
 
