@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from rcv.cli.bench import bench
+from rcv.cli.clips import clips
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
 from rcv.cli.world import world
@@ -90,6 +91,7 @@ def invert(config):
 app.command()(command(FinetuneConfig, finetune))
 app.command()(command(GenerateConfig, generate, arguments=("prompts",)))
 app.command()(command(InvertConfig, invert, arguments=("video",)))
+app.command()(clips)
 app.command()(plan)
 
 

@@ -4,8 +4,6 @@ import math
 import re
 from typing import NamedTuple
 
-from rcv.video.fitting import covering_size
-
 MOST_CUT = 8
 """How many times larger than the sample a resized picture may be: what remains of a strip says nothing."""
 MOST_ENLARGED = 8
@@ -89,6 +87,8 @@ def bucket_for(buckets, size, frames, stride):
 
 def check_fits(size, target):
     """Raise a ValueError if pictures of (height, width) `size` say nothing once they are brought to `target`."""
+    from rcv.video.fitting import covering_size  # settings import this file, and shall not import PyAV
+
     height, width = covering_size(size, target)
     if height > MOST_ENLARGED * size[0] and width > MOST_ENLARGED * size[1]:
         raise ValueError(

@@ -44,6 +44,22 @@ class Surveyed:
     clip: Clip | None
     problems: tuple[str, ...]
 
+    def as_dict(self):
+        """Return what `rcv clips` tells of it, as JSON values; what is not known is None."""
+        facts, clip = self.facts, self.clip
+        return {
+            "name": self.entry.name,
+            "path": None if self.entry.path is None else str(self.entry.path),
+            "caption": self.entry.caption,
+            "frames": None if facts is None else len(facts.times),
+            "fps": None if facts is None else round(facts.fps, 3),
+            "size": None if facts is None else list(facts.size),
+            "used_frames": None if clip is None else clip.frames,
+            "bucket": None if clip is None else str(clip.bucket),
+            "repeats": self.entry.repeats,
+            "problems": list(self.problems),
+        }
+
 
 def survey(source, buckets, stride, fps, cache):
     """Return the Surveyed of all clips of a folder or table, ordered by name, each decoded to its end or known already.
