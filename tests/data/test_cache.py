@@ -4,6 +4,8 @@ import errno
 import logging
 import multiprocessing
 import os
+import random
+import time
 
 import pytest
 
@@ -90,6 +92,28 @@ def test_processes_share_a_folder(tmp_path, caplog):
     cache = Cache(tmp_path)
     assert all(cache.read(f"key {number}") == f"value {number}".encode() * 200 for number in range(60))
     assert len(files(tmp_path)) == 60 and not caplog.records
+
+
+def write_for_ever(folder):
+    cache, number = Cache(folder), 0
+    while True:
+        cache.write(f"key {number % 50}", f"value {number % 50}".encode() * 3000)
+        number += 1
+
+
+def test_kills_at_any_moment_leave_whole_entries_or_none(tmp_path, caplog):
+    context, moments = multiprocessing.get_context("fork"), random.Random(0)
+    for _ in range(12):
+        process = context.Process(target=write_for_ever, args=(tmp_path,))
+        process.start()
+        time.sleep(moments.uniform(0.01, 0.06))
+        process.kill()
+        process.join(60)
+    cache = Cache(tmp_path)
+    kept = [cache.read(f"key {number}") for number in range(50)]
+    assert any(value is not None for value in kept)
+    assert all(value in (None, f"value {number}".encode() * 3000) for number, value in enumerate(kept))
+    assert not caplog.records
 
 
 def test_pruning_removes_what_was_not_used_for_longest(tmp_path):
