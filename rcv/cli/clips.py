@@ -94,13 +94,13 @@ def _print(found):
         used = said["used_frames"]
         frames = f"{used} of {said['frames']}" if used not in (None, said["frames"]) else str(said["frames"])
         table.add_row(
-            f"[red]{escape(said['name'])}[/]" if said["problems"] else escape(said["name"]),
+            f"[red]{_shown(said['name'])}[/]" if said["problems"] else _shown(said["name"]),
             frames if known else "",
             f"{said['fps']:g}" if known else "",
             "x".join(map(str, said["size"])) if known else "",
             said["bucket"] or "",
             *((str(said["repeats"]),) if repeated else ()),
-            escape(said["caption"] or ""),
+            _shown(said["caption"] or ""),
         )
     console.print(table)
     per_bucket = ", ".join(f"{count} of {bucket}" for bucket, count in report["buckets"].items())
@@ -109,4 +109,9 @@ def _print(found):
         highlight=False,
     )
     for problem in report["problems"]:
-        console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[red]{_shown(problem)}[/]", highlight=False, soft_wrap=True)
+
+
+def _shown(text):
+    """`text` for the terminal, without what would steer it or be read as markup."""
+    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))

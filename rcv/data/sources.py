@@ -17,7 +17,9 @@ def read_entries(source):
         raise ClipsError(source, ["no such folder or file"])
     if source.is_dir():
         return folder_entries(source)
-    if source.suffix.lower() not in TABLE_SUFFIXES:
+    if (
+        source.suffix.lower() not in TABLE_SUFFIXES or not source.is_file()
+    ):  # reading a pipe would wait for ever
         known = ", ".join(TABLE_SUFFIXES)
         raise ClipsError(source, [f"this is a file; expected a table ({known}) or a folder of {EXPECTED}"])
     return table_entries(source)

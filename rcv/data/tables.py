@@ -60,6 +60,7 @@ def _json_rows(text):
             continue
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate is JSON, but no text
         except (ValueError, RecursionError) as error:
             yield number, None, f"not JSON ({error})"
             continue
@@ -175,6 +176,9 @@ def _number(row, column, default, problems):
 
 
 def _no_column(what, expected, found):
+    empty = next((name for name in expected if name in found), None)
+    if empty is not None:
+        return f"no {what}: {empty} is empty"
     known = [name for name in found if name]
     close = next((near for name in known if (near := nearest(name, expected))), "")
     columns = f"{', '.join(expected[:-1])} or {expected[-1]}"

@@ -47,6 +47,6 @@ class KeptTensors:
         self._hold(key, tensor)
 
     def _hold(self, key, tensor):
-        if tensor.nbytes <= self._left:
+        if key not in self._memory and tensor.nbytes <= self._left:
             self._memory[key] = tensor
             self._left -= tensor.nbytes

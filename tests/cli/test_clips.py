@@ -33,7 +33,12 @@ def folder(tmp_path):
             lossless=True,
         )
     write_clip(
-        tmp_path / "clips", "wide.mkv", frames=5, size=(32, 48), caption="a [bold]wide[/] one", lossless=True
+        tmp_path / "clips",
+        "wide.mkv",
+        frames=5,
+        size=(32, 48),
+        caption="a [bold]wide[/]\x1b[31m one",
+        lossless=True,
     )
     return tmp_path / "clips"
 
@@ -42,6 +47,7 @@ def test_sound_clips_are_listed(rcv, folder):
     status, out, _ = rcv(folder, "--frames", 4)
     assert status == 0
     assert "3 of 3 clips can be trained on (3 of 4x64x64)" in out  # the embedded model's own size
+    assert "\x1b[31m" not in out
     for said in ("0.mkv", "square 1", "[bold]wide[/]", "32x48"):
         assert said in out
 
@@ -53,8 +59,8 @@ def test_json_says_all(rcv, folder):
     assert report["sound"] == 3 and report["problems"] == []
     assert report["buckets"] == {"4x32x32": 2, "2x32x48": 1}
     assert report["clips"][2] == {
-        "name": "wide.mkv", "path": str(folder / "wide.mkv"), "caption": "a [bold]wide[/] one", "frames": 5, "fps": 8.0,
-        "size": [32, 48], "used_frames": 2, "bucket": "2x32x48", "repeats": 1, "problems": [],
+        "name": "wide.mkv", "path": str(folder / "wide.mkv"), "caption": "a [bold]wide[/]\x1b[31m one",
+        "frames": 5, "fps": 8.0, "size": [32, 48], "used_frames": 2, "bucket": "2x32x48", "repeats": 1, "problems": [],
     }  # fmt: skip
 
 
