@@ -25,8 +25,8 @@ def validation_split(settings, clips):
     """
     if settings.validation_clips is not None:
         others = open_clips(settings.model_copy(update={"clips": settings.validation_clips}))
-        known = {digest: name for name, digest in clips.digests().items()}
-        both = [name for name, digest in others.digests().items() if digest in known]
+        trained_on = {clip.content for clip in clips.clips}  # whatever its caption or name
+        both = [clip.name for clip in others.clips if clip.content in trained_on]
         if both:
             raise ValueError(
                 f"validation_clips: {', '.join(both)} in {settings.validation_clips} "
