@@ -62,9 +62,8 @@ class ImageFolder:
 def _as_rgb(image: Image.Image) -> np.ndarray:
     """Picture as uint8 [H,W,3]: 16-bit levels scaled instead of cut off, what is transparent on white."""
     if image.mode.startswith("I"):
-        return np.repeat(
-            (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)[..., None], 3, 2
-        )
+        levels = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+        return levels.astype(np.uint8)[..., None].repeat(3, 2)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return np.asarray(image.convert("RGB"))

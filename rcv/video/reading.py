@@ -263,10 +263,12 @@ class _File:
         only_pictures = len(self.container.streams) == 1
         if not stated and end is not None and only_pictures and self.container.duration:
             promised = self.container.duration / av.time_base
-            absolute = self.container.format.name.startswith(
+            start = (self.container.start_time or 0) / av.time_base
+            if self.container.format.name.startswith(
                 "matroska"
-            )  # its duration is the last time stamp's
-            held = end - (0 if absolute else (self.container.start_time or 0) / av.time_base)
+            ):  # it states when it ends, not how long it lasts
+                start = 0
+            held = end - start
             if promised - held > max(2.5 / self.fps, 0.05 * promised):
                 raise self._cut_off(count, f"its header states {promised:.2f} s, it ends at {held:.2f} s")
 

@@ -55,6 +55,14 @@ def test_a_stride_renders_the_frames_that_it_spans(config):
     assert (info.frames, info.height, info.width) == (10, 32, 48)
 
 
+@pytest.mark.parametrize("fps", [3, 8, 24])
+def test_a_rate_renders_the_frames_that_it_spans(config, fps):
+    from rcv.training.setup import open_clips
+
+    clips = open_clips(config(fps=fps, stride=2, clip_count=2))
+    assert all(clip.frames >= 7 for clip in clips.clips)
+
+
 def test_a_killed_rendering_leaves_no_folder_of_that_name(config, monkeypatch):
     import rcv.world
 
