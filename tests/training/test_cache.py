@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -182,24 +183,34 @@ def test_runs_share_a_cache_by_default_where_rcv_cache_says(quick, tmp_path, mon
 @pytest.mark.skipif(not VIDEOS, reason="RCV_TEST_VIDEOS names no folder")
 @pytest.mark.parametrize("clips", FOLDERS, ids=lambda path: path.name)
 def test_an_epoch_of_real_clips_is_three_times_faster_once_it_is_cached(tmp_path, clips):
-    """From opening the clips to the last batch of an epoch, by the embedded model, with nothing in memory."""
+    """From opening the clips to the last batch of an epoch, by the embedded model; then with nothing in memory.
+
+    The second epoch of the same run, which draws other frames and crops, is printed: what it saves is the decoding.
+    """
     config = FinetuneConfig(clips=clips, cache=str(tmp_path), output=tmp_path / "run")
     pipeline = load_base(config)
     config = resolved(config, pipeline, torch.device("cpu"))
     model = base_fingerprint(base_path(config))
 
-    def epoch():
-        started = time.perf_counter()
-        folder = open_clips(config)
-        inputs = Inputs(pipeline, folder, config, 1, torch.device("cpu"), model=model)
+    def epoch(folder, inputs, number):
         made = []
-        for step in range(len(folder)):
+        for step in range(number * len(folder), (number + 1) * len(folder)):
             made.append(inputs.batch(step, [0]))
             inputs.prefetch(step + 1, [0])
-        inputs.close()
-        return time.perf_counter() - started, made
+        return made
 
-    (cold, first), (warm, again) = epoch(), epoch()
-    print(f"{clips.name}: {cold:.2f} s cold, {warm:.2f} s warm, {cold / warm:.1f} times")
+    def run(epochs):
+        clock, made = [(time.perf_counter(), time.process_time())], []
+        folder = open_clips(config)
+        inputs = Inputs(pipeline, folder, config, 1, torch.device("cpu"), model=model)
+        for number in range(epochs):
+            made.append(epoch(folder, inputs, number))
+            clock.append((time.perf_counter(), time.process_time()))
+        inputs.close()
+        return made[0], [(wall - w, cpu - c) for (w, c), (wall, cpu) in pairwise(clock)]
+
+    (first, (cold, second)), (again, (warm,)) = run(2), run(1)
+    for name, (wall, processor) in {"cold": cold, "second": second, "warm": warm}.items():
+        print(f"{clips.name}, {name} epoch: {wall:.2f} s, {processor:.2f} s of processor time")
     assert equal(first, again)
-    assert cold > 3 * warm
+    assert cold[0] > 3 * warm[0]
