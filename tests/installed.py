@@ -1,7 +1,7 @@
 """Check an installed wheel from outside the checkout: `python installed.py`, no pytest needed.
 
-Everything imports, the compiled kernels are there for both chips and as both PTX versions, and every operation gives
-the reference's result on the CPU.
+Everything imports, shipped settings load, the compiled kernels are there for both chips and as both PTX versions, and
+every operation gives the reference's result on the CPU.
 """
 
 import importlib
@@ -45,6 +45,16 @@ def check_kernels():
     return len(kernels)
 
 
+def check_settings():
+    """The settings that are known by name are there."""
+    from rcv.training import FinetuneConfig
+
+    names = FinetuneConfig.shipped_names()
+    assert names, "the wheel holds no settings for cards"
+    for name in names:
+        FinetuneConfig.read_yaml(name)
+
+
 def check_operations():
     """Every operation, forward and backward, against the reference in float64."""
     torch.manual_seed(0)
@@ -77,6 +87,7 @@ def check_operations():
 def main():
     """Run all checks and print what was found."""
     assert "site-packages" in rcv.__file__, f"{rcv.__file__} is no installed package"
+    check_settings()
     imported, kernels, operations = check_imports(), check_kernels(), check_operations()
     print(
         f"Python {sys.version.split()[0]}, PyTorch {torch.__version__}: {imported} modules import, "

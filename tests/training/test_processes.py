@@ -6,12 +6,17 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from accelerate.utils import DistributedType
 
-from rcv.training import FinetuneConfig, finetune
+from rcv.training import FinetuneConfig, ProcessLostError, finetune
 from rcv.training.checkpoint import newest_checkpoint
 from rcv.training.log import Record, Validation, read_log
+from rcv.training.processes import check_replicated, naming_lost_processes
+from rcv.training.resume import check_agreement
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ROOT / "docs" / "accelerate"
@@ -79,6 +84,41 @@ def alone(settings, output, **changes):
 
 def accelerate(name, *options):
     return ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / name), *options]
+
+
+def test_a_process_that_would_train_another_run_says_how_it_differs(monkeypatch):
+    mine = {"settings": FinetuneConfig().model_dump(mode="json"), "base": "b", "samples_per_step": 2}
+    mine |= {"clips": {"0.mp4": "x", "1.mp4": "y"}, "validation_clips": {}}
+    first = {**mine, "step": 4}
+    monkeypatch.setattr("rcv.training.resume.broadcast_object_list", lambda _: [first])
+    second = SimpleNamespace(num_processes=2, process_index=1)
+    check_agreement(mine, 4, second)
+    first |= {"clips": {"0.mp4": "x", "1.mp4": "z"}}
+    with pytest.raises(
+        ValueError, match=r"process 1 of 2 would(.|\n)*clip 1.mp4: its content(.|\n)*on from: 4 -> None"
+    ):
+        check_agreement(mine, None, second)
+
+
+def test_a_model_in_parts_is_refused():
+    check_replicated(SimpleNamespace(distributed_type=DistributedType.MULTI_GPU))
+    with pytest.raises(
+        ValueError, match="distributed_type is FSDP, expected one of NO, MULTI_CPU, MULTI_GPU"
+    ):
+        check_replicated(SimpleNamespace(distributed_type=DistributedType.FSDP))
+
+
+def test_only_what_tells_of_a_lost_process_is_named_so():
+    pair, one = (SimpleNamespace(num_processes=n, process_index=0) for n in (2, 1))
+    closed = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:123")
+    for error, accelerator, kind in (
+        (closed, pair, ProcessLostError),
+        (torch.distributed.DistBackendError("watchdog"), pair, ProcessLostError),
+        (closed, one, RuntimeError),
+        (RuntimeError("shapes do not match"), pair, RuntimeError),
+    ):
+        with pytest.raises(kind), naming_lost_processes(accelerator):
+            raise error
 
 
 @pytest.mark.slow
