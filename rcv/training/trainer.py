@@ -124,8 +124,8 @@ class Trainer:
     def validate(self):
         """Return the Validation of the averaged weights, which the early stop takes note of."""
         found = Validation(self.step, self._mean_loss(self.validation_inputs))
-        with self.averaged():
-            self.early_stop.take(self.step, found.validation_loss, self.unet.adapter_state_dict())
+        measured = self.unet.adapter_state_dict() if self.average is None else self.average.state_dict()
+        self.early_stop.take(self.step, found.validation_loss, measured)
         return found
 
     def averaged(self):
