@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from rcv.diffusion import NoiseConfig, VideoPipeline
-from rcv.diffusion.loading import adapter_description
+from rcv.diffusion.adapters import adapter_description
 from rcv.diffusion.windows import Windows
 from rcv.planning.live_bytes import LiveBytes
 from rcv.video import write_video

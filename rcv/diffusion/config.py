@@ -36,7 +36,11 @@ class ModelConfig(Config):
         None,
         description="Stable Diffusion 1.x or 2.x folder; the adapter's own, else the embedded model, if left out.",
     )
-    adapter: Path | None = Field(None, description="Folder or .safetensors file that `rcv finetune` wrote.")
+    adapter: list[str] = Field(
+        [],
+        description="Folder or .safetensors file that `rcv finetune` wrote. Several are mixed, each with a weight of "
+        "its own: --adapter runs/a:0.7 --adapter runs/b:0.3 (1 if left out).",
+    )
     preset: str | None = Field(
         None, description="What a frame attends to; the adapter's, else recurrent, if left out."
     )
@@ -45,6 +49,14 @@ class ModelConfig(Config):
     )
     precision: str = Field("fp32", description="fp32, fp16 or bf16.")
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; a GPU if there is one.")
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _one_or_several(cls, adapter):
+        if adapter is None:
+            return []
+        several = [adapter] if isinstance(adapter, str | Path) else adapter
+        return [str(one) if isinstance(one, Path) else one for one in several]
 
     @field_validator("preset")
     @classmethod
@@ -62,12 +74,12 @@ class ModelConfig(Config):
         return None if name is None else checked_name(info.field_name, name, known)
 
     def with_adapter_defaults(self):
-        """Return the settings with those that were left open taken from the adapter; itself without one."""
-        if self.adapter is None:
+        """Return the settings with those that were left open taken from the (first) adapter; itself without one."""
+        if not self.adapter:
             return self
-        from rcv.diffusion.loading import adapter_description
+        from rcv.diffusion.adapters import common_description, weighted_adapters
 
-        return self.model_copy(update=self._left_open(adapter_description(self.adapter)))
+        return self.model_copy(update=self._left_open(common_description(weighted_adapters(self.adapter))))
 
     def _left_open(self, trained):
         """Return {setting: value} of what an adapter's description says on settings that are None."""

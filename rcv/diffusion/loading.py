@@ -10,14 +10,13 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from rcv.diffusion.adapters import adapter_file, common_description, load_adapters, weighted_adapters
 from rcv.models import Preset, VideoUNet, get_preset
 from rcv.models.sources import find_weights
 
-ADAPTER_FILE = "adapter.safetensors"
 WEIGHTS = {"vae": ("diffusion_pytorch_model",), "text_encoder": ("model", "pytorch_model")}
 COMPONENTS = {
     "vae": ("AutoencoderKL",),
@@ -35,7 +34,7 @@ EXPECTED = (
 def load_base(
     path: str | Path,
     preset: str | Preset | None,
-    adapter: str | Path | None,
+    adapter,
     dtype: torch.dtype,
     variant: str | None = None,
     allow_pickle: bool = False,
@@ -43,14 +42,15 @@ def load_base(
     """Arguments of VideoPipeline; see `VideoPipeline.from_base`."""
     folder = _local_folder(path, variant)
     index = _checked_index(folder)
-    preset, weights = _preset_and_weights(preset, adapter)
+    adapters = weighted_adapters(adapter)
+    preset = _preset_of(preset, adapters)
     scheduler = getattr(diffusers, index["scheduler"][1], None)
     if scheduler is None:
         raise ValueError(f"{folder}: diffusers has no scheduler {index['scheduler'][1]!r}")
     files = {"dtype": dtype, "variant": variant}
     unet = _load(folder / "unet", _load_unet, index["unet"][1], preset, allow_pickle, **files)
-    if weights is not None:
-        unet.load_adapter_state_dict(weights)
+    if adapters:
+        load_adapters(unet, adapters)
     return {
         "vae": _load_whole(folder / "vae", AutoencoderKL, allow_pickle, files),
         "text_encoder": _load_whole(folder / "text_encoder", CLIPTextModel, allow_pickle, files),
@@ -141,44 +141,12 @@ def _checked_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _preset_and_weights(preset, adapter):
-    """The preset to build (None if nobody names one) and the adapter's weights (None without an adapter)."""
-    if adapter is None:
-        return preset, None
-    trained, file = adapter_description(adapter).get("preset"), adapter_file(adapter)
+def _preset_of(preset, adapters):
+    """The preset to build: what was asked for, else the adapters' own; None if nobody names one."""
+    trained = common_description(adapters).get("preset")
     if trained is not None and preset is not None and get_preset(preset) != get_preset(trained):
         raise ValueError(
-            f"preset is {getattr(preset, 'name', preset)!r}, but the adapter {file} was trained with {trained!r}; "
-            "leave preset out"
+            f"preset is {getattr(preset, 'name', preset)!r}, but the adapter {adapter_file(adapters[0].path)} was "
+            f"trained with {trained!r}; leave preset out"
         )
-    return preset or trained, load_file(file)
-
-
-def adapter_file(adapter: str | Path) -> Path:
-    """The file of an adapter named by itself or by its folder."""
-    file = Path(adapter)
-    return file / ADAPTER_FILE if file.is_dir() else file
-
-
-def adapter_description(adapter: str | Path) -> dict[str, Any]:
-    """What an adapter says of itself: preset, base, frames, size, noise, ...; empty if it says nothing.
-
-    Raises
-    ------
-    ValueError
-        No such file, or not a readable `.safetensors` file.
-    """
-    file = adapter_file(adapter)
-    if not file.is_file():
-        raise ValueError(f"adapter: {file} does not exist; expected {ADAPTER_FILE} as finetuning writes it")
-    if file.suffix != ".safetensors":
-        raise ValueError(
-            f"adapter: {file} is not a .safetensors file; pickled checkpoints go through `rcv convert`"
-        )
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"adapter: {file} is not a readable safetensors file: {error}") from error
-    description = json.loads(metadata.get("description", "{}"))
-    return {**description, **({"preset": metadata["preset"]} if "preset" in metadata else {})}
+    return preset or trained

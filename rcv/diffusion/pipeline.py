@@ -83,7 +83,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         preset
             Name or Preset. None takes the adapter's, else "recurrent".
         adapter
-            Trained weights to put in: the `.safetensors` file that finetuning wrote, or its folder.
+            Trained weights to put in: the `.safetensors` file that finetuning wrote, or its folder. A list of them,
+            each a path or "PATH:WEIGHT", or {path: weight}, is mixed (`rcv.diffusion.adapters.load_adapters`).
         torch_dtype, dtype
             Of all models (diffusers' former and present name); float32 if None, whatever the files hold.
         variant
@@ -94,7 +95,8 @@ class VideoPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin, TextualIn
         Raises
         ------
         ValueError
-            `path` is another kind of model or lacks files; `adapter` is no adapter, or of another preset.
+            `path` is another kind of model or lacks files; `adapter` is no adapter, or of another preset; adapters of
+            different bases or presets.
         """
         dtype = dtype or torch_dtype or torch.float32
         return cls(**load_base(path, preset, adapter, dtype, variant, allow_pickle))

@@ -42,6 +42,7 @@ class VideoUNet(UNet2DConditionModel):
     def _inflate(self, preset):
         self.preset = preset
         self.frames = FrameCount()
+        self.image_names = frozenset(name for name, _ in self.named_parameters())  # those of the 2D UNet
         self._blocks = inflate(self, preset, self.frames)
         self.register_to_config(preset={**vars(preset)})
         self._own_names = frozenset(name for name, _ in self.named_parameters())
