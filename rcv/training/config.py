@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rcv.config import DTYPES, checked_name
 from rcv.training.clips_config import ClipsConfig
+from rcv.training.sight_config import SightConfig
 
 PRECISIONS = ("auto", *DTYPES)
 SCHEDULES = ("linear", "cosine", "constant")
@@ -27,7 +28,7 @@ EMBEDDED_LEARNING_RATE = 1e-3
 """The embedded model is a hundredth of Stable Diffusion's size and bears larger steps."""
 
 
-class FinetuneConfig(ClipsConfig):
+class FinetuneConfig(SightConfig, ClipsConfig):
     """Settings of `rcv finetune`. Names left out take the defaults; `finetune` writes them resolved.
 
     Shipped are settings for cards with 8 to 24 GB, of Stable Diffusion 1.x.

@@ -1,20 +1,12 @@
-"""What a run tells: losses.csv, eval_losses.csv, validation_losses.csv, and one line of progress."""
+"""Numbers that a run leaves: losses.csv, eval_losses.csv, validation_losses.csv."""
 
 import csv
-import math
 import os
-import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from rcv.training.disk import writing
-
-LINES_WITHOUT_TERMINAL = 20
 
 
 class Record(NamedTuple):
@@ -94,46 +86,3 @@ def read_log(path, kind):
         except (ValueError, IndexError, TypeError):
             continue
     return records
-
-
-class ProgressLine:
-    """A bar with loss, speed and time left on a terminal; a line now and then where the output is not one."""
-
-    def __init__(self, steps, done, show=True):
-        self.console = Console(stderr=True, quiet=not show)
-        self.steps, self.every = steps, max(1, steps // LINES_WITHOUT_TERMINAL)
-        self.started, self.done_before, self.average = time.perf_counter(), done, None
-        self.bar = Progress(
-            TextColumn("finetuning"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (show and self.console.is_terminal),
-        )
-        self.task = self.bar.add_task("finetuning", total=steps, completed=done, status="")
-
-    def __enter__(self):
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self.bar.stop()
-
-    def update(self, record):
-        """Show one more step; the loss shown is a moving average, since single steps differ by their timestep."""
-        old = self.average
-        self.average = (
-            record.loss if old is None or not math.isfinite(old) else 0.95 * old + 0.05 * record.loss
-        )
-        seconds = (time.perf_counter() - self.started) / max(1, record.step - self.done_before)
-        status = f"loss {self.average:.4f}  {seconds:.2f} s a step"
-        self.bar.update(self.task, completed=record.step, status=status)
-        if not self.console.is_terminal and (record.step % self.every == 0 or record.step == self.steps):
-            self.console.print(f"step {record.step} of {self.steps}  {status}", highlight=False)
-            sys.stderr.flush()
-
-    def say(self, message):
-        """Print a message above the bar."""
-        self.console.print(message, highlight=False, soft_wrap=True)

@@ -9,11 +9,13 @@ from accelerate.utils import broadcast_object_list
 
 from rcv.training.checkpoint import MANIFEST, list_checkpoints, load_checkpoint, newest_checkpoint
 from rcv.training.config import FinetuneConfig
+from rcv.training.sight_config import SightConfig
 
 NEUTRAL = (
     *("output", "resume", "checkpoint_every", "keep_checkpoints", "workers", "eval_draws"),
     *("gradient_checkpointing", "memory", "batch_size", "gradient_accumulation"),
     *("clips", "clip_count", "theme", "exclude_subject", "base", "validation_clips", "skip_broken", "cache"),
+    *SightConfig.model_fields,
 )
 """Settings that may differ without a word: they do not change what is computed, or are compared by content instead."""
 

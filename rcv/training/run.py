@@ -12,7 +12,7 @@ from rcv.training.checkpoint import checkpoint_path, clear_leftovers, newest_che
 from rcv.training.disk import writing
 from rcv.training.inputs import ClipLostError
 from rcv.training.lock import folder_lock
-from rcv.training.log import Evaluation, ProgressLine, Record, StepLog, Validation
+from rcv.training.log import Evaluation, Record, StepLog, Validation
 from rcv.training.memory import explained
 from rcv.training.optimizers import check_optimizer
 from rcv.training.processes import (
@@ -23,9 +23,13 @@ from rcv.training.processes import (
     stop_requests,
 )
 from rcv.training.resume import check_agreement, check_same_run, find_checkpoint
+from rcv.training.run_log import RUN, run_log
 from rcv.training.setup import EMBEDDED, load_base, open_clips, resolved
+from rcv.training.sight import Sight, show_finished
+from rcv.training.trackers import check_tracker
 from rcv.training.trainer import DivergedError, Trainer
 from rcv.training.validation import validation_split
+from rcv.version import __version__
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,15 @@ def finetune(config, show_progress=True):
     Returns
     -------
     FinetuneResult
-        OUTPUT then holds adapter.safetensors, config.yaml (the settings as resolved), losses.csv, eval_losses.csv,
-        validation_losses.csv and checkpoints/; clips/ if they were rendered.
+        OUTPUT then holds adapter.safetensors, README.md (a model card), config.yaml (the settings as resolved),
+        log.txt, losses.csv, eval_losses.csv, validation_losses.csv, curves.png and checkpoints/; samples/ and
+        tensorboard/ if asked for; clips/ if they were rendered.
 
     Raises
     ------
     ValueError
         The base is of another kind or lacks files; ClipsError for clips; the output holds a run that differs; the
-        optimizer is not installed; a process would train another run than the first.
+        optimizer or the tracker is not installed; a process would train another run than the first.
     DoesNotFitError
         The plan says that the run needs more memory than there is.
     OutOfMemoryError
@@ -91,6 +96,7 @@ def finetune(config, show_progress=True):
     )
     check_replicated(accelerator)
     check_optimizer(config)
+    check_tracker(config.tracker)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     # the caller's random state stays as it is
     with torch.random.fork_rng(devices), naming_lost_processes(accelerator):
@@ -103,7 +109,11 @@ def _finetune(config, accelerator, show_progress):
     settings = resolved(config, pipeline, accelerator.device)
     split = validation_split(settings, open_clips(settings)) if settings.clips is not None else None
     output = settings.output
-    with folder_lock(output) if main else nullcontext():
+    with (
+        folder_lock(output) if main else nullcontext(),
+        run_log(output / "log.txt") if main else nullcontext(),
+    ):
+        RUN.info("rcv %s on %s", __version__, accelerator.device)
         accelerator.wait_for_everyone()
         if split is None:
             with accelerator.main_process_first():
@@ -120,10 +130,11 @@ def _finetune(config, accelerator, show_progress):
                 with writing(output / "config.yaml"):
                     settings.write_yaml(output / "config.yaml")
             with explained(trainer.unet, settings, lambda: newest_checkpoint(output / "checkpoints")):
-                losses, evaluations, validations = _run(trainer, settings, accelerator, done, show_progress)
+                losses, evaluations, validations = _run(trainer, pipeline, accelerator, done, show_progress)
             with trainer.result() as step:
                 if main:
-                    save_adapter(trainer.unet, output, **_description(settings, clips, step))
+                    adapter = save_adapter(trainer.unet, output, **_description(trainer, clips, step))
+                    show_finished(adapter)
         accelerator.wait_for_everyone()
     seconds = sorted(record.seconds for record in losses)
     return FinetuneResult(
@@ -136,13 +147,14 @@ def _finetune(config, accelerator, show_progress):
     )
 
 
-def _run(trainer, settings, accelerator, done, show_progress):
+def _run(trainer, pipeline, accelerator, done, show_progress):
     """Train to the end with checkpoints on the way; returns all Records, Evaluations and Validations (main process)."""
+    settings = trainer.settings
     folder, main = settings.output / "checkpoints", accelerator.is_main_process
     losses, evaluations, validations = [], [], []
     with ExitStack() as stack:
-        line = stack.enter_context(ProgressLine(settings.steps, trainer.step, show_progress and main))
         stop = stack.enter_context(stop_requests())
+        sight = stack.enter_context(Sight(trainer, pipeline, done, show_progress, main, stop.is_set))
         if main:
             logs = [
                 stack.enter_context(closing(StepLog(settings.output / name, kind, done)))
@@ -154,24 +166,27 @@ def _run(trainer, settings, accelerator, done, show_progress):
             ]
             losses, evaluations, validations = (log.records for log in logs)
         if done is not None:
-            line.say(f"going on from step {done} of {settings.steps}")
+            sight.say(f"going on from step {done} of {settings.steps}")
 
         def evaluate():
             if main and settings.eval_draws:
                 logs[1].append(trainer.evaluate())
+                sight.evaluated(evaluations[-1])
                 if trainer.validation_inputs is not None:
                     logs[2].append(trainer.validate())
+                    sight.evaluated(validations[-1])
 
         try:
             if done is None:
                 evaluate()
+                sight.sample(0)
             over = any_process(trainer.early_stop.over, accelerator)
             while trainer.step < settings.steps and not over:
                 with _whole_steps_kept(trainer, folder, accelerator):
                     record = trainer.train()
                 if main:
                     logs[0].append(record)
-                line.update(record)
+                sight.trained(record)
                 due = trainer.step == settings.steps or trainer.step % settings.checkpoint_every == 0
                 if due:  # when stopping too: an evaluation that is left out would not be made up for
                     evaluate()
@@ -180,18 +195,20 @@ def _run(trainer, settings, accelerator, done, show_progress):
                     over = due and any_process(trainer.early_stop.over, accelerator)
                 if due or stopping:
                     trainer.save(folder)
+                    sight.kept(trainer.step)
+                sight.sample(trainer.step, last=over)
                 if stopping and trainer.step < settings.steps:
                     kept = checkpoint_path(folder, trainer.step)
                     message = (
                         f"stopped after step {trainer.step} of {settings.steps}, which is kept in {kept}"
                     )
-                    line.say(f"{message}; the same command goes on from there")
+                    sight.say(f"{message}; the same command goes on from there")
                     raise Interrupted(message)
         except DivergedError as error:
             raise DivergedError(f"{error}. {_after_divergence(folder, settings)}") from None
         if main:
             for sentence in _summary(trainer, settings, evaluations):
-                line.say(sentence)
+                sight.say(sentence)
     return losses, evaluations, validations
 
 
@@ -252,10 +269,13 @@ def _checkpoint_to_resume(resume, trainer, output, accelerator):
     return checkpoint
 
 
-def _description(settings, clips, step):
+def _description(trainer, clips, step):
     """What an adapter says of itself besides preset and versions; `step` is the one that its weights are of."""
+    settings = trainer.settings
     return {
         "base": settings.base or EMBEDDED,
+        "base_digest": trainer.identity["base"],
+        "clips": {clip.name: {"caption": clip.caption, "digest": clip.digest} for clip in clips.clips},
         "prompts": sorted(set(clips.captions)),
         "steps": step,
         "seed": settings.seed,

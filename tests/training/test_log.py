@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rcv.training import OutputError
-from rcv.training.log import Evaluation, ProgressLine, Record, StepLog, read_log
+from rcv.training.log import Evaluation, Record, StepLog, read_log
 
 
 def record(step):
@@ -56,13 +56,3 @@ def test_a_full_disk_is_named():
     with pytest.raises(OutputError, match=r"losses.csv: cannot be written.*No space left.*free some space"):
         log.append(record(1))
     log.close()
-
-
-def test_without_a_terminal_lines_replace_the_bar(capfd):
-    with ProgressLine(steps=40, done=0) as line:
-        for step in range(1, 41):
-            line.update(record(step))
-    lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == 20
-    assert lines[-1].startswith("step 40 of 40  loss 0.")
-    assert "s a step" in lines[-1]

@@ -1,0 +1,95 @@
+"""One line of progress: loss, speed, memory, time left."""
+
+import math
+import sys
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psutil
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+LINES_WITHOUT_TERMINAL = 20
+
+
+def memory_used(device):
+    """Return the bytes of memory that count on a device: PyTorch's most on a GPU, else the process's present ones."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return psutil.Process().memory_info().rss
+
+
+class ProgressLine:
+    """A bar on a terminal; a line now and then where the output is not one.
+
+    Parameters
+    ----------
+    steps, done : int
+        All steps of the run, and those before this process.
+    show : bool
+        False: nothing is shown.
+    device : torch.device
+        Whose memory counts.
+    """
+
+    def __init__(self, steps, done, show=True, device=torch.device("cpu")):  # noqa: B008 (immutable)
+        self.console = Console(stderr=True, quiet=not show)
+        self.steps, self.every, self.device = steps, max(1, steps // LINES_WITHOUT_TERMINAL), device
+        self.training, self.done_before, self.average = 0.0, done, None
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self.console,
+            disable=not (show and self.console.is_terminal),
+        )
+        self.task = self.bar.add_task("finetuning", total=steps, completed=done, status="")
+
+    def __enter__(self):
+        self.bar.start()
+        self.since = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    @contextmanager
+    def busy(self, doing):
+        """Say what is done instead of training; its time does not count for a step's."""
+        self.training += time.perf_counter() - self.since
+        self.bar.update(self.task, description=doing)
+        try:
+            yield
+        finally:
+            self.bar.update(self.task, description="finetuning")
+            self.since = time.perf_counter()
+
+    def update(self, record):
+        """Show one more step; returns the line as text where one is due, else None.
+
+        The loss shown is a moving average, since single steps differ by their timestep.
+        """
+        old = self.average
+        self.average = (
+            record.loss if old is None or not math.isfinite(old) else 0.95 * old + 0.05 * record.loss
+        )
+        training = self.training + time.perf_counter() - self.since
+        seconds = training / max(1, record.step - self.done_before)
+        left = timedelta(seconds=round(seconds * (self.steps - record.step)))
+        memory = memory_used(self.device) / 2**30
+        status = f"loss {self.average:.4f}  {seconds:.2f} s a step  {memory:.2f} GiB  {left} left"
+        self.bar.update(self.task, completed=record.step, status=status)
+        if record.step % self.every and record.step != self.steps:
+            return None
+        line = f"step {record.step} of {self.steps}  {status}"
+        if not self.console.is_terminal:
+            self.console.print(line, highlight=False, soft_wrap=True)
+            sys.stderr.flush()
+        return line
+
+    def say(self, message):
+        """Print a message above the bar."""
+        self.console.print(message, highlight=False, soft_wrap=True, markup=False)
