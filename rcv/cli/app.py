@@ -13,6 +13,7 @@ from rcv.cli.bench import bench
 from rcv.cli.clips import clips
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
+from rcv.cli.results import export, push
 from rcv.cli.world import world
 from rcv.diffusion.config import GenerateConfig, InvertConfig
 from rcv.training.config import FinetuneConfig
@@ -93,6 +94,8 @@ app.command()(command(GenerateConfig, generate, arguments=("prompts",)))
 app.command()(command(InvertConfig, invert, arguments=("video",)))
 app.command()(clips)
 app.command()(plan)
+app.command()(export)
+app.command()(push)
 
 
 @app.command()

@@ -15,10 +15,15 @@ _HOME = {
     "Interrupted": "run",
     "OutOfMemoryError": "memory",
     "OutputError": "disk",
+    "PublishError": "publish",
+    "export_pipeline": "export",
+    "export_run_lora": "export",
     "ProcessLostError": "processes",
     "finetune": "run",
+    "push": "publish",
     "read_adapter": "adapter",
     "save_adapter": "adapter",
+    "write_model_card": "model_card",
 }
 
 __all__ = sorted(_HOME)

@@ -44,11 +44,11 @@ def quick(base, clips):
 def test_help_lists_every_command(rcv):
     status, out, _ = rcv("--help")
     assert status == 0
-    for name in ("finetune", "generate", "invert", "convert", "world", "doctor"):
+    for name in ("finetune", "generate", "invert", "convert", "export", "push", "world", "doctor"):
         assert name in out
 
 
-@pytest.mark.parametrize("name", ["finetune", "generate", "invert", "convert"])
+@pytest.mark.parametrize("name", ["finetune", "generate", "invert", "convert", "export", "push"])
 def test_help_of_a_command_shows_an_example(rcv, name):
     status, out, _ = rcv(name, "--help")
     assert status == 0
@@ -72,6 +72,41 @@ def test_finetune_then_generate(rcv, quick, base, tmp_path):
 
     assert read_video(video).frames.shape[0] == 3
     assert yaml.safe_load(video.with_suffix(".yaml").read_text())["prompts"] == ["a red fox"]
+
+
+def test_finetune_then_export_and_push(rcv, quick, base, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert rcv("finetune", *quick, "--output", run)[0] == 0
+    status, out, err = rcv("export", run, "--lora", "--rank", 1)
+    assert status == 0, err
+    assert (run / "lora" / "pytorch_lora_weights.safetensors").is_file()
+    assert "8 layers of rank 1 at most hold" in out and "(attn1.memory, attn_temp)" in out
+    status, out, err = rcv("export", run, tmp_path / "whole")
+    assert status == 0, err
+    video = tmp_path / "video.gif"
+    status, _, err = rcv(
+        "generate", "a fox", "--base", out.split()[-1], "--frames", 2, "--steps", 1, "--output", video
+    )
+    assert status == 0, err
+
+    status, _, err = rcv("export", run, "--rank", 1)
+    assert status == 1 and "give --lora with it" in err
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    status, _, err = rcv("push", run, "walking")
+    assert status == 1 and "HF_HUB_OFFLINE is set" in err and "Traceback" not in err
+
+
+def test_adapters_are_mixed_by_weight(rcv, quick, tmp_path, caplog):
+    for seed in (0, 1):
+        assert rcv("finetune", *quick, "--steps", 1, "--seed", seed, "--output", tmp_path / str(seed))[0] == 0
+    adapters = ["--adapter", f"{tmp_path / '0'}:0.7", "--adapter", tmp_path / "1"]
+    status, _, err = rcv("generate", "a fox", *adapters, "--steps", 1, "--output", tmp_path / "v.gif")
+    assert status == 0, err
+    assert "trained with different seeds" in caplog.text
+    status, _, err = rcv(
+        "generate", "a fox", "--adapter", f"{tmp_path / '0'}:-1", "--output", tmp_path / "v.gif"
+    )
+    assert status == 1 and "add up to -1, expected more than 0" in err
 
 
 def test_the_saved_configuration_repeats_the_run(rcv, quick, tmp_path):
