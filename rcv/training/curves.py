@@ -51,7 +51,7 @@ def write_curves(folder):
     figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot(steps, losses, color="0.8", linewidth=0.7, label="step")
-    width = max(10, len(steps) // 20)
+    width = max(20, len(steps) // 20)
     above.plot(steps, smoothed(losses, width), color="C0", label=f"mean of {width} steps")
     for number, (name, label) in enumerate(EVALUATIONS.items(), 1):
         measured = read_log(folder / name, Evaluation)

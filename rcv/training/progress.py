@@ -37,7 +37,7 @@ class ProgressLine:
     def __init__(self, steps, done, show=True, device=torch.device("cpu")):  # noqa: B008 (immutable)
         self.console = Console(stderr=True, quiet=not show)
         self.steps, self.every, self.device = steps, max(1, steps // LINES_WITHOUT_TERMINAL), device
-        self.training, self.done_before, self.average = 0.0, done, None
+        self.done_before, self.started, self.loss, self.seconds = done, None, None, None
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -50,7 +50,6 @@ class ProgressLine:
 
     def __enter__(self):
         self.bar.start()
-        self.since = time.perf_counter()
         return self
 
     def __exit__(self, *_):
@@ -58,29 +57,28 @@ class ProgressLine:
 
     @contextmanager
     def busy(self, doing):
-        """Say what is done instead of training; its time does not count for a step's."""
-        self.training += time.perf_counter() - self.since
+        """Say what is done instead of training."""
         self.bar.update(self.task, description=doing)
         try:
             yield
         finally:
             self.bar.update(self.task, description="finetuning")
-            self.since = time.perf_counter()
 
     def update(self, record):
         """Show one more step; returns the line as text where one is due, else None.
 
-        The loss shown is a moving average, since single steps differ by their timestep.
+        Loss and seconds of a step are moving averages: single steps differ by their timestep. The time left counts all
+        that has passed since the first step, evaluations and samples too.
         """
-        old = self.average
-        self.average = (
-            record.loss if old is None or not math.isfinite(old) else 0.95 * old + 0.05 * record.loss
-        )
-        training = self.training + time.perf_counter() - self.since
-        seconds = training / max(1, record.step - self.done_before)
-        left = timedelta(seconds=round(seconds * (self.steps - record.step)))
+        now = time.perf_counter()
+        if self.started is None:
+            self.started = now - record.seconds
+        self.loss = _averaged(self.loss, record.loss)
+        self.seconds = _averaged(self.seconds, record.seconds)
+        passed = (now - self.started) / max(1, record.step - self.done_before)
+        left = timedelta(seconds=round(passed * (self.steps - record.step)))
         memory = memory_used(self.device) / 2**30
-        status = f"loss {self.average:.4f}  {seconds:.2f} s a step  {memory:.2f} GiB  {left} left"
+        status = f"loss {self.loss:.4f}  {self.seconds:.2f} s a step  {memory:.2f} GiB  {left} left"
         self.bar.update(self.task, completed=record.step, status=status)
         if record.step % self.every and record.step != self.steps:
             return None
@@ -93,3 +91,8 @@ class ProgressLine:
     def say(self, message):
         """Print a message above the bar."""
         self.console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+
+def _averaged(old, new):
+    """The moving average of `old`, None at the start, and `new`."""
+    return new if old is None or not math.isfinite(old) else 0.95 * old + 0.05 * new

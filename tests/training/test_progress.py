@@ -18,17 +18,21 @@ def test_without_a_terminal_lines_replace_the_bar(capfd):
     assert re.fullmatch(pattern, lines[-1])
 
 
-def test_what_is_done_instead_of_training_does_not_count(monkeypatch):
+def test_the_time_left_counts_what_is_done_between_steps(monkeypatch):
     from rcv.training import progress
 
-    now = [0.0]
+    now = [1000.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     with ProgressLine(steps=40, done=10, show=False) as line:
-        now[0] += 2.0
+        now[0] += 60.0  # an evaluation before the first step
+        now[0] += 0.25
+        line.update(record(11))
         with line.busy("sampling"):
-            now[0] += 100.0
-        now[0] += 4.0
-        assert "  3.00 s a step  " in line.update(record(12)) and "0:01:24 left" in line.update(record(12))
+            now[0] += 10.0
+        now[0] += 0.25
+        told = line.update(record(12))
+    assert "  0.25 s a step  " in told
+    assert "0:02:27 left" in told  # 28 steps at 5.25 s
 
 
 def test_memory_on_a_cpu_is_the_process_s_own():
