@@ -20,7 +20,16 @@ UNKNOWN = "unknown"
 UNREADABLE = (ValueError, OSError, yaml.YAMLError)
 SHOWN = (
     *("preset", "frames", "size", "window", "steps", "learning_rate", "schedule", "precision", "batch_size"),
-    *("gradient_accumulation", "noise", "noise_alpha", "noise_form", "seed"),
+    *(
+        "gradient_accumulation",
+        "optimizer",
+        "ema_decay",
+        "debiased_loss",
+        "noise",
+        "noise_alpha",
+        "noise_form",
+        "seed",
+    ),
 )
 """Settings that the card's table lists; config.yaml has them all."""
 
@@ -114,7 +123,7 @@ def _text(folder, said, settings, license, samples):
     clips = said.get("clips", {})
     parts = [
         f"# {_line(folder.resolve().name)}",
-        f"An adapter of [rcv](https://pypi.org/project/{LIBRARY}): the text-to-image model {shown_base}, finetuned on "
+        f"An adapter of rcv (`{LIBRARY}`): the text-to-image model {shown_base}, finetuned on "
         f"{len(clips)} clips of one motion to make videos of it. `adapter.safetensors` holds the trained weights "
         "alone; it needs the base.",
         *(["## Samples", *_pictures(folder, samples)] if samples else []),

@@ -10,6 +10,7 @@ import psutil
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 LINES_WITHOUT_TERMINAL = 20
 
@@ -40,9 +41,10 @@ class ProgressLine:
         self.done_before, self.started, self.loss, self.seconds = done, None, None, None
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True)),
+            expand=True,  # the bar takes what width the text leaves
             console=self.console,
             disable=not (show and self.console.is_terminal),
         )

@@ -107,7 +107,7 @@ class Sight:
             return function(*args)
         except Exception as error:
             self._failed.add(what)
-            _warn(f"{what} left out from here on", error)
+            _warn(f"{what} left out from here on", error, "the run goes on")
             return None
 
 
@@ -117,9 +117,9 @@ def show_finished(adapter):
     try:
         write_model_card(adapter.parent)
     except Exception as error:
-        _warn("no model card", error)
+        _warn("no model card", error, f"{adapter} is complete")
 
 
-def _warn(what, error):
-    logger.warning("%s (%s: %s); the run is not concerned", what, type(error).__name__, error)
+def _warn(what, error, remains):
+    logger.warning("%s (%s: %s); %s", what, type(error).__name__, error, remains)
     RUN.info("%s", what, exc_info=error)
