@@ -1,4 +1,4 @@
-"""Where the embedded text-to-image model lies."""
+"""Where the embedded models lie: text-to-image, and image-text."""
 
 from pathlib import Path
 
@@ -19,3 +19,20 @@ def model_path():
             "and give its folder as the base"
         )
     return FOLDER
+
+
+def clip_path():
+    """Return the folder of the motion world's small CLIP: CLIPModel and CLIPProcessor in transformers' layout.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package was installed without it.
+    """
+    folder = FOLDER / "clip"
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"the motion world's CLIP is missing from {folder}; reinstall rcv-video, or train it with "
+            "`rcv world pretrain-clip` and give its folder"
+        )
+    return folder
