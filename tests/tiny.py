@@ -1,4 +1,4 @@
-"""Tiny Stable Diffusion models with random weights, written in diffusers' layout: seconds to make, offline."""
+"""Tiny Stable Diffusion and CLIP models with random weights, in their libraries' layouts: seconds to make, offline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
 
 TEXT_WIDTH = 16
 TEXT_LENGTH = 12
@@ -108,4 +116,23 @@ def make_tiny_sd(
             requires_safety_checker=False,
         )
     pipe.save_pretrained(folder)
+    return Path(folder)
+
+
+def make_tiny_clip(folder: str | Path, seed: int = 0) -> Path:
+    """Write a CLIPModel of one layer a side and its CLIPProcessor (32x32 pixels, 12 tokens) and return the folder."""
+    tokenizer = tiny_tokenizer()
+    shared = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = tiny_text_encoder(tokenizer).config.to_dict() | shared
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vision = {**shared, "image_size": 32, "patch_size": 8}
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+        # as initialized, layers hardly tell one image from another
+        for weight in model.vision_model.parameters():
+            weight.data += 0.3 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    images.save_pretrained(folder)
     return Path(folder)

@@ -1,14 +1,22 @@
 """A CLIP model from a local folder, and the features of frames and prompts that the metrics compare."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rcv.world.model import clip_path
 
 BATCH = 64
+_PARTS = {
+    "CLIP model": ("config.json",),
+    # transformers 5 writes the image processor's settings into the processor's
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,28 +88,28 @@ def load_clip(path=None, device="cpu"):
     folder = clip_path() if path is None else Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected a CLIP model in transformers' layout")
-    for file, part in (
-        ("config.json", "CLIP model"),
-        ("preprocessor_config.json", "image processor"),
-        ("tokenizer_config.json", "tokenizer"),
-    ):
-        # transformers 5 writes the image processor's settings into the processor's
-        if not any((folder / name).is_file() for name in _FILES.get(file, (file,))):
+    for part, names in _PARTS.items():
+        if not any((folder / name).is_file() for name in names):
             raise ValueError(
-                f"{folder} holds no {part} ({file} is missing); copy the model's whole folder, processor included"
+                f"{folder} holds no {part} ({names[0]} is missing); copy the model's whole folder, processor included"
             )
     try:
-        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if kind != "clip":
+            raise ValueError(f"it is a model of type {kind!r}, expected 'clip'")
+        model, found = CLIPModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+        # position numbers are no weights; older files hold them, newer ones do not
+        if missing := sorted(name for name in found["missing_keys"] if not name.endswith("position_ids")):
+            raise ValueError(f"weights are missing: {', '.join(missing[:3])}")
         processor = CLIPProcessor(
             CLIPImageProcessor.from_pretrained(folder, local_files_only=True),
             CLIPTokenizerFast.from_pretrained(folder, local_files_only=True),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} cannot be loaded as a CLIP model: {error}") from error
     return ImageTextModel(model.eval().to(device), processor, str(folder))
-
-
-_FILES = {"preprocessor_config.json": ("preprocessor_config.json", "processor_config.json")}
 
 
 def _unit(features):

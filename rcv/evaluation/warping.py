@@ -68,15 +68,15 @@ def homography_warping_error(frames):
     """
     errors = []
     for now, later in pairwise(frames):
-        matrix = _homography(now, later)
+        matrix = find_homography(now, later)
         if matrix is not None:
             warped = cv2.warpPerspective(now, matrix, (now.shape[1], now.shape[0]))
             errors.append(((warped.astype(np.float64) - later) ** 2).sum(-1).mean())
     return float(np.mean(errors)) if errors else float("nan")
 
 
-def _homography(now, later):
-    """Return [3,3] from the pixels of one uint8 frame to another's, or None."""
+def find_homography(now, later):
+    """Return the homography [3,3] from the pixels of one uint8 frame to another's, or None if there is none."""
     orb = cv2.ORB_create()
     (points, words), (targets, other) = (orb.detectAndCompute(frame, None) for frame in (now, later))
     if words is None or other is None:
