@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from rcv.cli.bench import bench
 from rcv.cli.clips import clips
+from rcv.cli.evaluate import evaluate
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
 from rcv.cli.results import export, push
@@ -96,6 +97,7 @@ app.command()(clips)
 app.command()(plan)
 app.command()(export)
 app.command()(push)
+app.command()(evaluate)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """All metrics of one video."""
 
+from math import isnan
+
 from rcv.evaluation.consistency import background_consistency, clip_score, clip_temp, flicker
 from rcv.evaluation.flow import dis_flow
 from rcv.evaluation.warping import evalcrafter_warping_error, homography_warping_error, measure_warping
@@ -17,6 +19,11 @@ METRICS = {
     "covered": "share of pixels that the warping error is measured on",
 }
 """What each key of `video_scores` means."""
+_UNDEFINED = {
+    "warping_error": "no pixel's flow can be followed",
+    "warping_error_evalcrafter": "no pixel's flow can be followed at half the size",
+    "warping_error_homography": "no two neighbouring frames have a homography",
+}
 
 
 class VideoScores(dict):
@@ -67,9 +74,5 @@ def video_scores(frames, prompt, clip, flow=dis_flow):
         "warping_error_homography": homography_warping_error(frames),
         "covered": warping.covered,
     }
-    for name in ("warping_error", "warping_error_evalcrafter"):
-        if values[name] != values[name]:
-            reasons[name] = "no pixel's flow can be followed"
-    if values["warping_error_homography"] != values["warping_error_homography"]:
-        reasons["warping_error_homography"] = "no two neighbouring frames have a homography"
+    reasons |= {name: reason for name, reason in _UNDEFINED.items() if isnan(values[name])}
     return VideoScores(values, reasons)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from rcv.evaluation.flow import dis_flow, trusted, warp
+from rcv.evaluation.flow import LEAST_SIDE, dis_flow, trusted, warp
 from rcv.evaluation.opencv import cv2
 
 
@@ -54,7 +54,12 @@ def measure_warping(frames, flow=dis_flow):
 
 
 def evalcrafter_warping_error(frames, flow=dis_flow):
-    """Return the warping error in EvalCrafter's convention: half the size, squares summed over the three channels."""
+    """Return the warping error in EvalCrafter's convention: half the size, squares summed over the three channels.
+
+    NaN where half the size is too small for optical flow.
+    """
+    if min(frames.shape[1:3]) < 2 * LEAST_SIDE:
+        return float("nan")
     half = np.stack([cv2.resize(frame, None, fx=0.5, fy=0.5) for frame in frames])
     return 3 * measure_warping(half, flow).error
 

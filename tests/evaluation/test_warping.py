@@ -88,7 +88,7 @@ def test_the_error_is_the_mean_square_per_channel():
     def no_flow(first, second):
         return np.zeros((*first.shape[:2], 2), np.float32)
 
-    frames = np.zeros((3, 16, 16, 3), np.uint8)
+    frames = np.zeros((3, 24, 24, 3), np.uint8)
     frames[1, ..., 0] = 51  # 0.2 in one of three channels
     assert measure_warping(frames, no_flow).error == pytest.approx(0.04 / 3)
     # half the size keeps a flat frame; the channels are summed
@@ -132,6 +132,7 @@ def test_flat_frames_have_no_homography():
 
 
 def test_frames_that_are_too_small_are_refused():
+    assert np.isnan(evalcrafter_warping_error(np.zeros((2, 16, 40, 3), np.uint8)))
     with pytest.raises(ValueError, match="8x40 are too small for optical flow"):
         measure_warping(np.zeros((2, 8, 40, 3), np.uint8))
 
