@@ -1,14 +1,14 @@
-"""`rcv world`: the motion world's clips and the embedded model."""
+"""`rcv world`: the motion world's clips, its embedded model and its CLIP."""
 
 from pathlib import Path
 
 import typer
 
 from rcv.cli.options import command
-from rcv.world.pretrain import PretrainConfig
+from rcv.world.pretrain import ClipConfig, PretrainConfig
 
 world = typer.Typer(
-    no_args_is_help=True, help="Render clips of the motion world, train its text-to-image model."
+    no_args_is_help=True, help="Render clips of the motion world, train its text-to-image model and its CLIP."
 )
 
 
@@ -79,4 +79,44 @@ def pretrain(config):
     run(config)
 
 
+def pretrain_clip(config):
+    """Train the motion world's small CLIP, which `rcv evaluate` measures with (resumes where it stopped).
+
+    Example:
+
+        rcv world pretrain-clip --output runs/clip
+    """
+    from rcv.world.pretrain.clip import pretrain_clip as run
+
+    typer.echo(f"wrote {run(config)}")
+
+
 world.command()(command(PretrainConfig, pretrain))
+world.command("pretrain-clip")(command(ClipConfig, pretrain_clip))
+
+
+@world.command("evaluate-clip")
+def evaluate_clip(
+    clip: Path | None = typer.Argument(None, help="Folder of a CLIP model; the motion world's if left out."),
+    groups: int = typer.Option(
+        5, min=1, help="Groups of 64 frames, none of whose combinations was trained on."
+    ),
+    seed: int = typer.Option(0, min=0, help="Of the scenes and the times that the frames show."),
+):
+    """Measure how often the nearest caption is a frame's own: by colour, subject, place, and among 64 captions.
+
+    Example:
+
+        rcv world evaluate-clip --groups 5
+    """
+    from rcv.evaluation.clip import load_clip
+    from rcv.world.retrieval import measure_retrieval
+
+    found = measure_retrieval(load_clip(clip), groups, seed)
+    for name, share in (
+        ("colour, 1 of 11", found.color),
+        ("subject, 1 of the theme's", found.subject),
+        ("place, 1 of 10", found.place),
+        ("caption, 1 of 64", found.caption),
+    ):
+        typer.echo(f"{name:26} {share:6.1%} of {found.frames}")

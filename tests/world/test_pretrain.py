@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(trained, rendered, monke
             if (at, done) == (stage, step):
                 raise KeyboardInterrupt
 
-        patch.setattr(run._progress, "__call__", stop)
+        patch.setattr(run.stage_progress, "__call__", stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, show_progress=False)
     assert not (rendered / "model").exists()

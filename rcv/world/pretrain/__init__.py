@@ -1,8 +1,8 @@
-"""Training of the embedded text-to-image model on single frames of the motion world."""
+"""Training of the embedded text-to-image model, and of a small CLIP, on single frames of the motion world."""
 
-from rcv.world.pretrain.config import PretrainConfig
+from rcv.world.pretrain.config import ClipConfig, PretrainConfig
 
-__all__ = ["PretrainConfig", "pretrain"]
+__all__ = ["ClipConfig", "PretrainConfig", "pretrain"]
 
 
 def pretrain(config):

@@ -1,4 +1,4 @@
-"""Settings of the embedded model's training."""
+"""Settings of the training of the embedded model and of the motion world's CLIP."""
 
 from pathlib import Path
 
@@ -37,4 +37,34 @@ class PretrainConfig(Config):
     def _one_head_count_a_level(self):
         if len(self.heads) != len(self.widths):
             raise ValueError(f"heads names {len(self.heads)} levels and widths {len(self.widths)}")
+        return self
+
+
+class ClipConfig(Config):
+    """Settings of `rcv world pretrain-clip`; the defaults are those of the CLIP in the package."""
+
+    output: Path = Field(Path("runs/clip"), description="Folder for images, checkpoints, log and the model.")
+    seed: int = Field(0, ge=0, description="Seed of the images, the weights and all draws.")
+    size: int = Field(64, ge=16, multiple_of=16, description="Pixels a side.")
+    images: int = Field(16_000, ge=1, description="Images rendered for training.")
+    vocabulary: int = Field(1_500, ge=600, description="Tokens of the tokenizer, bytes included.")
+    text_width: int = Field(128, ge=8, description="Channels of the text model.")
+    text_layers: int = Field(4, ge=1, description="Layers of the text model.")
+    text_steps: int = Field(150, ge=1, description="Steps in which the text model learns to name attributes.")
+    text_learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of those steps.")
+    patch: int = Field(8, ge=2, description="Pixels a side of the vision model's patches.")
+    width: int = Field(128, ge=8, description="Channels of the vision model.")
+    layers: int = Field(4, ge=1, description="Layers of the vision model.")
+    embedding: int = Field(128, ge=8, description="Channels of the space that frames and captions share.")
+    steps: int = Field(800, ge=1, description="Steps of the vision model and the projections.")
+    batch: int = Field(32, ge=2, description="Images a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate of those steps.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights that are kept.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    workers: int = Field(2, ge=1, description="Processes that render.")
+
+    @model_validator(mode="after")
+    def _whole_patches(self):
+        if self.size % self.patch:
+            raise ValueError(f"size {self.size} is not a multiple of patch {self.patch}")
         return self

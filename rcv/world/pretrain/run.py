@@ -37,8 +37,8 @@ def pretrain(config, show_progress=True):
     ValueError
         OUTPUT holds a run with other settings; or training diverged.
     """
-    with folder_lock(config.output), _progress(show_progress) as progress:
-        _check_same_run(config)
+    with folder_lock(config.output), stage_progress(show_progress) as progress:
+        check_same_run(config)
         images, scenes = render_images(
             config.output, config.images, config.size, config.seed, config.workers,
             lambda done: progress("images", done, config.images),
@@ -71,19 +71,21 @@ def export(vae, text_model, tokenizer, unet, folder):
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.to(dtype=torch.float16).save_pretrained(temporary)
-    # transformers before 5 reads these two
-    written = json.loads((temporary / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in written["merges"]]
-    (temporary / "tokenizer" / "vocab.json").write_text(json.dumps(written["vocab"]), encoding="utf-8")
-    (temporary / "tokenizer" / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *pairs, ""]), encoding="utf-8"
-    )
+    write_tokenizer_tables(temporary / "tokenizer")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return folder
 
 
-def _check_same_run(config):
+def write_tokenizer_tables(folder):
+    """Write FOLDER/vocab.json and merges.txt, which transformers before 5 reads, from its tokenizer.json."""
+    written = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in written["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(written["vocab"]), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs, ""]), encoding="utf-8")
+
+
+def check_same_run(config):
     """Refuse to go on with other settings than the ones in OUTPUT/config.yaml; write them if there are none."""
     file = config.output / "config.yaml"
     before = type(config).read_yaml(file) if file.exists() else config
@@ -101,7 +103,7 @@ def _check_same_run(config):
     config.write_yaml(file)
 
 
-class _progress:
+class stage_progress:
     """A bar a stage; called as progress(stage, done, total, loss)."""
 
     def __init__(self, show):
