@@ -17,7 +17,7 @@ WHEEL := build/wheel
 COMPILED := kernels/compiled.csv
 COMPILED_PAGE := docs/compiled-kernels.md
 
-.PHONY: help install demo test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest compile-all lock sdist world clean
+.PHONY: help install demo browser test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest compile-all lock sdist world clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,10 +35,16 @@ demo: $(INSTALLED) ## finetune the embedded model on clips of one theme, generat
 	$(BIN)/rcv generate "$(PROMPT)" --adapter $(DEMO) --scale 4 --output $(DEMO)/$(UNSEEN).gif
 	@echo "The clips are in $(DEMO)/clips, the generated video is $(DEMO)/$(UNSEEN).gif"
 
-test: $(INSTALLED) ## the tests, slow ones left out, a process and a thread of PyTorch's a core
+browser: ## Chromium for the tests of the web pages, where it is missing and this is root on Debian (else they are skipped)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium, and none could be installed: the tests of the web pages will be skipped"
+
+test: $(INSTALLED) browser ## the tests, slow ones left out, a process and a thread of PyTorch's a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-slow: $(INSTALLED) ## the slow tests alone
+test-slow: $(INSTALLED) browser ## the slow tests alone
 	$(BIN)/python -m pytest -m slow
 
 wheel: ## the wheel in build/wheel, built in an environment of its own: no CUDA, no GPU

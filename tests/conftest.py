@@ -10,3 +10,5 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 # Before anything imports triton, which decides when it is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+pytest_plugins = ["tests.browser"]
