@@ -15,6 +15,7 @@ from rcv.cli.evaluate import evaluate
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
 from rcv.cli.results import export, push
+from rcv.cli.web import serve_app
 from rcv.cli.world import world
 from rcv.diffusion.config import GenerateConfig, InvertConfig
 from rcv.training.config import FinetuneConfig
@@ -98,6 +99,7 @@ app.command()(plan)
 app.command()(export)
 app.command()(push)
 app.command()(evaluate)
+app.command("app")(serve_app)
 
 
 @app.command()

@@ -1,0 +1,149 @@
+"""The tab for finetuning: the clips, the settings, and the run as it goes."""
+
+import gradio
+
+from rcv.app.clips import contact_sheet, folder_strips, keep_uploads, theme_strips
+from rcv.app.fields import MENDABLE, settings_of, told, whole
+from rcv.app.watch import curve, samples, status
+from rcv.models import PRESETS
+from rcv.training.config import NOISES, FinetuneConfig
+from rcv.world import THEMES
+
+THEME, FOLDER, UPLOAD = "A theme of the motion world", "A folder on this machine", "Upload"
+DEFAULTS = {name: field.default for name, field in FinetuneConfig.model_fields.items()}
+REFRESH_SECONDS = 2
+
+
+def add_finetune_tab(page, runs):
+    """Add the tab's fields to the page that is being built."""
+    with gradio.Row():
+        with gradio.Column():
+            gradio.Markdown("## Clips")
+            source = gradio.Radio([THEME, FOLDER, UPLOAD], value=THEME, label="From")
+            with gradio.Group() as of_theme:
+                theme = gradio.Dropdown(list(THEMES), value=DEFAULTS["theme"], label="Theme")
+                count = gradio.Number(label="Clips", value=DEFAULTS["clip_count"], precision=0, minimum=1)
+            folder = gradio.Textbox(
+                label="Folder",
+                info="Video files, GIFs or folders of frames, each with its caption in NAME.txt",
+                visible=False,
+            )
+            with gradio.Group(visible=False) as of_upload:
+                files = gradio.File(label="Clips and their NAME.txt", file_count="multiple", type="filepath")
+                caption = gradio.Textbox(label="Caption of clips that come without one")
+                keep = gradio.Button("Keep these files")
+            look = gradio.Button("Show the clips", elem_id="look")
+            gradio.Markdown("## Settings")
+            name = gradio.Textbox(label="Name of the run", value="my-run")
+            base = gradio.Textbox(
+                label="Base", info="A Stable Diffusion folder; the embedded model if left empty"
+            )
+            preset = gradio.Dropdown(list(PRESETS), value=DEFAULTS["preset"], label="Preset")
+            with gradio.Row():
+                frames = gradio.Number(label="Frames", value=DEFAULTS["frames"], precision=0, minimum=1)
+                steps = gradio.Number(label="Steps", value=DEFAULTS["steps"], precision=0, minimum=1)
+                seed = gradio.Number(label="Seed", value=DEFAULTS["seed"], precision=0, minimum=0)
+            with gradio.Row():
+                size = gradio.Textbox(label="Size", placeholder="the base's own, or 320x512")
+                rate = gradio.Textbox(label="Learning rate", placeholder="by the base")
+                noise = gradio.Dropdown(list(NOISES), value=DEFAULTS["noise"], label="Noise")
+            more = gradio.Code(
+                label="More settings (name: value a line, as `rcv finetune --help` names them)",
+                language="yaml",
+                lines=3,
+            )
+        with gradio.Column():
+            strips = gradio.HTML(label="Clips", max_height=420, elem_id="strips")
+            problems = gradio.Markdown(elem_classes="problems", visible=False)
+            with gradio.Row():
+                start = gradio.Button("Start", variant="primary", elem_id="start")
+                stop = gradio.Button("Stop", elem_id="stop")
+                go_on = gradio.Button("Go on", elem_id="go-on")
+            shown = gradio.Dropdown(label="Run", choices=[], allow_custom_value=True, elem_id="run")
+            said = gradio.Markdown(elem_id="status")
+            plot = gradio.LinePlot(
+                x="step", y="loss", color="kind", color_title=" ", label="Loss", height=320, elem_id="curve"
+            )
+            gallery = gradio.Gallery(label="Samples", columns=4, elem_id="samples")
+    chosen_clips = [source, theme, count, folder]
+
+    def show_source(source):
+        return (
+            gradio.Group(visible=source == THEME),
+            gradio.Textbox(visible=source != THEME, interactive=source == FOLDER),
+            gradio.Group(visible=source == UPLOAD),
+        )
+
+    @told
+    def keep_files(files, caption):
+        return str(keep_uploads(files, caption, runs.folder / "uploads"))
+
+    @told
+    def look_at(source, theme, count, folder, frames, seed, more):
+        given = settings_of({}, more)
+        if source == THEME:
+            excluded = given.get("exclude_subject", ())
+            found, sentences = theme_strips(theme, whole(count), whole(frames), whole(seed), excluded), []
+        else:
+            found, sentences = folder_strips(_named(folder), whole(frames), given.get("stride", 1))
+        listed = "\n".join(f"- {sentence}" for sentence in sentences)
+        return contact_sheet(found), gradio.Markdown(f"**Problems**\n\n{listed}", visible=bool(sentences))
+
+    @told
+    def start_run(
+        name, source, theme, count, folder, base, preset, frames, steps, seed, size, rate, noise, more
+    ):
+        fields = {
+            "output": runs.path(name),
+            "base": base,
+            "preset": preset,
+            "noise": noise,
+            "size": size,
+            "learning_rate": rate,
+        }
+        fields.update(frames=whole(frames), steps=whole(steps), seed=whole(seed))
+        if source == THEME:
+            fields.update(theme=theme, clip_count=whole(count))
+        else:
+            fields.update(clips=_named(folder))
+        runs.start(name, settings_of(fields, more))
+        return gradio.Dropdown(choices=runs.names(), value=runs.path(name).name)
+
+    @told
+    def stop_run(name):
+        runs.stop(name)
+        gradio.Info(f"The run {name} stops after the step it is at.")
+
+    @told
+    def go_on_with(name):
+        runs.resume(name)
+
+    def refresh(name):
+        if not name:
+            return "No run yet.", None, []
+        try:
+            return status(runs, name), curve(runs.path(name)), samples(runs.path(name))
+        except MENDABLE as error:  # as text: this is asked again and again
+            return str(error), None, []
+
+    def newest_run():
+        names = runs.names()
+        return gradio.Dropdown(choices=names, value=names[0] if names else None)
+
+    source.change(show_source, source, [of_theme, folder, of_upload])
+    keep.click(keep_files, [files, caption], folder)
+    look.click(look_at, [*chosen_clips, frames, seed, more], [strips, problems])
+    settings = [name, *chosen_clips, base, preset, frames, steps, seed, size, rate, noise, more]
+    watched = [said, plot, gallery]
+    start.click(start_run, settings, shown).success(refresh, shown, watched)
+    stop.click(stop_run, shown, None).success(refresh, shown, watched)
+    go_on.click(go_on_with, shown, None).success(refresh, shown, watched)
+    shown.change(refresh, shown, watched)
+    page.load(newest_run, None, shown)
+    gradio.Timer(REFRESH_SECONDS).tick(refresh, shown, watched, show_progress="hidden")
+
+
+def _named(folder):
+    if not (folder or "").strip():
+        raise ValueError("no folder of clips was named")
+    return folder.strip()

@@ -1,0 +1,92 @@
+"""What a run's folder says while it trains: status, loss curve and samples."""
+
+import math
+
+import pandas
+
+from rcv.app.runs import IDLE, STARTING
+from rcv.config import read_settings
+from rcv.training.log import Evaluation, Record, read_log
+from rcv.video import VideoError, probe
+
+POINTS = 300
+"""A curve in a browser needs no more; longer ones are thinned out."""
+SAMPLES = 8
+
+
+def status(runs, name):
+    """Return one or two sentences on how far a run is, as Markdown."""
+    folder, state = runs.path(name), runs.state(name)
+    records = read_log(folder / "losses.csv", Record)
+    done = records[-1].step if records else 0
+    steps = _steps(folder)
+    if failure := runs.failure(name):
+        return f"**Stopped by an error.**\n\n```text\n{failure}\n```"
+    if state == IDLE and (folder / "adapter.safetensors").is_file() and done == steps:
+        return f"**Finished**: {done} steps. Its adapter can be chosen for generation."
+    if state == IDLE:
+        return f"**Not running**: {done} of {steps or '?'} steps. *Go on* takes it up from its newest checkpoint."
+    if state == STARTING or not records:
+        return f"**{state.capitalize()}**: loading the base and checking the clips."
+    last = records[-20:]
+    seconds = sorted(record.seconds for record in last)[len(last) // 2]
+    loss = sum(record.loss for record in last) / len(last)
+    words = [
+        f"step {done} of {steps or '?'}",
+        f"loss {loss:.4f} (mean of {len(last)})",
+        f"{seconds:.2f} s a step",
+    ]
+    if steps:
+        words.append(f"{_duration(seconds * (steps - done))} left")
+    return f"**{state.capitalize()}**: {', '.join(words)}."
+
+
+def curve(folder):
+    """Return the losses of a run as a table of step, loss and kind: single steps, their moving mean, fixed draws."""
+    records = [record for record in read_log(folder / "losses.csv", Record) if math.isfinite(record.loss)]
+    rows, mean = [], None
+    every = math.ceil(len(records) / POINTS) or 1
+    for number, record in enumerate(records):
+        mean = record.loss if mean is None else 0.95 * mean + 0.05 * record.loss
+        if number % every == 0 or number == len(records) - 1:
+            rows += [(record.step, record.loss, "step"), (record.step, mean, "moving mean")]
+    for record in read_log(folder / "eval_losses.csv", Evaluation):
+        if math.isfinite(record.eval_loss):
+            rows.append((record.step, record.eval_loss, "fixed draws"))
+    # typed when empty too: the plot takes numbers of an untyped column for names, and keeps to that
+    types = {"step": "int64", "loss": "float64", "kind": "str"}
+    return pandas.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def samples(folder):
+    """Return the newest sample videos of a run as (path, text), the newest step first."""
+    files = [file for kind in ("*.gif", "*.mp4") for file in (folder / "samples").rglob(kind)]
+    files = [file for file in files if not file.name.startswith(".")]
+    files.sort(key=lambda file: file.name)
+    files.sort(key=lambda file: file.parent.name, reverse=True)
+    return [(str(file), f"{file.parent.name}: {file.stem}") for file in files if _is_whole(file)][:SAMPLES]
+
+
+def _is_whole(file):
+    try:
+        return probe(file).frames > 0
+    except (VideoError, OSError):
+        return False
+
+
+def _steps(folder):
+    try:
+        return read_settings(folder / "config.yaml").get("steps")
+    except ValueError:
+        return None
+
+
+def _duration(seconds):
+    minutes = seconds / 60
+    return (
+        f"{seconds:.0f} s"
+        if minutes < 2
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+    )
