@@ -60,6 +60,9 @@ class BuildWithCMake(build_py):
 setup(
     packages=[*find_packages(include=["rcv", "rcv.*"]), "rcv.kernels", "rcv.benchmarks"],
     package_dir={"rcv": "rcv", "rcv.kernels": "kernels", "rcv.benchmarks": "benchmarks"},
-    package_data={"rcv": ["py.typed", "assets/**/*", "training/cards/*.yaml"], "rcv.kernels": ["tiles.json"]},
+    package_data={
+        "rcv": ["py.typed", "assets/**/*", "study/static/*", "training/cards/*.yaml"],
+        "rcv.kernels": ["tiles.json"],
+    },
     cmdclass={"build_py": BuildWithCMake},
 )

@@ -46,7 +46,10 @@ def test_the_wheel_has_one_top_level_package(wheel_names):
     assert {name for name in top if not name.endswith(".dist-info")} == {"rcv"}
 
 
-@pytest.mark.parametrize("name", ["rcv/kernels/__init__.py", "rcv/py.typed", "rcv/csrc/manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["rcv/kernels/__init__.py", "rcv/py.typed", "rcv/csrc/manifest.json", "rcv/study/static/study.js"],
+)
 def test_the_wheel_holds(wheel_names, name):
     assert name in wheel_names
 

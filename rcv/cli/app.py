@@ -15,6 +15,7 @@ from rcv.cli.evaluate import evaluate
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
 from rcv.cli.results import export, push
+from rcv.cli.study import study
 from rcv.cli.web import serve_app
 from rcv.cli.world import world
 from rcv.diffusion.config import GenerateConfig, InvertConfig
@@ -24,6 +25,7 @@ HELP = {"context_settings": {"help_option_names": ["-h", "--help"]}, "rich_marku
 app = typer.Typer(name="rcv", no_args_is_help=True, pretty_exceptions_enable=False, **HELP)
 app.add_typer(world, name="world")
 app.add_typer(bench, name="bench")
+app.add_typer(study, name="study")
 console = Console()
 
 
