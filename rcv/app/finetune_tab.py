@@ -27,6 +27,7 @@ def add_finetune_tab(page, runs):
                 label="Folder",
                 info="Video files, GIFs or folders of frames, each with its caption in NAME.txt",
                 visible=False,
+                elem_id="folder",
             )
             with gradio.Group(visible=False) as of_upload:
                 files = gradio.File(label="Clips and their NAME.txt", file_count="multiple", type="filepath")
@@ -36,7 +37,9 @@ def add_finetune_tab(page, runs):
             gradio.Markdown("## Settings")
             name = gradio.Textbox(label="Name of the run", value="my-run")
             base = gradio.Textbox(
-                label="Base", info="A Stable Diffusion folder; the embedded model if left empty"
+                label="Base",
+                info="A Stable Diffusion folder; the embedded model if left empty",
+                elem_id="base",
             )
             preset = gradio.Dropdown(list(PRESETS), value=DEFAULTS["preset"], label="Preset")
             with gradio.Row():
@@ -54,7 +57,7 @@ def add_finetune_tab(page, runs):
             )
         with gradio.Column():
             strips = gradio.HTML(label="Clips", max_height=420, elem_id="strips")
-            problems = gradio.Markdown(elem_classes="problems", visible=False)
+            problems = gradio.Markdown(elem_id="problems", visible=False)
             with gradio.Row():
                 start = gradio.Button("Start", variant="primary", elem_id="start")
                 stop = gradio.Button("Stop", elem_id="stop")

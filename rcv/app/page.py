@@ -10,7 +10,7 @@ video { image-rendering: pixelated; }
 #strips figure { margin: 0 0 0.6em; }
 #strips img { max-width: 100%; }
 #strips figcaption { font-size: 0.85em; }
-.problems { border-left: 4px solid #c0392b; padding-left: 0.8em; }
+#problems { border-left: 4px solid #c0392b; padding-left: 0.8em; }
 """
 KEEP_SERVED = (3600, 86400)
 """Seconds between looks at the copies that are served, and their age when they go."""

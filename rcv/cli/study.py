@@ -98,6 +98,9 @@ def results(
         tables = {"means": means, "differences": differences}
         print(json.dumps({name: [row._asdict() for row in rows] for name, rows in tables.items()}, indent=2))
         return
+    if not means:
+        typer.echo("no answers yet")
+        return
     console = Console()
     console.print(_table("Mean ratings (1 to 5)", means))
     if differences:
@@ -108,7 +111,7 @@ def _table(title, rows):
     from rich.table import Table
 
     table = Table(title=title)
-    for name in rows[0]._fields if rows else ["no answers yet"]:
+    for name in rows[0]._fields:
         table.add_column(name)
     for row in rows:
         cells = (f"{value:.3g}" if isinstance(value, float) else value for value in row)

@@ -229,7 +229,7 @@ class Answers:
                 database.execute("PRAGMA synchronous = FULL")
                 yield database
         except sqlite3.Error as error:
-            raise OSError(None, f"{self.path}: cannot be used ({error})") from error
+            raise OSError(f"{self.path}: cannot be used ({error})") from error
 
 
 def checked_rater(rater):

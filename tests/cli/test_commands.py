@@ -44,7 +44,10 @@ def quick(base, clips):
 def test_help_lists_every_command(rcv):
     status, out, _ = rcv("--help")
     assert status == 0
-    for name in ("finetune", "generate", "invert", "convert", "export", "push", "world", "doctor"):
+    for name in (
+        *("finetune", "generate", "invert", "convert", "export", "push", "clips", "plan"),
+        *("app", "study", "evaluate", "world", "bench", "doctor"),
+    ):
         assert name in out
 
 
