@@ -3,8 +3,9 @@
 import gradio
 
 from rcv.app.clips import contact_sheet, folder_strips, keep_uploads, theme_strips
+from rcv.app.curve import loss_curves, svg
 from rcv.app.fields import MENDABLE, settings_of, told, whole
-from rcv.app.watch import curve, samples, status
+from rcv.app.watch import samples, status
 from rcv.models import PRESETS
 from rcv.training.config import NOISES, FinetuneConfig
 from rcv.world import THEMES
@@ -64,9 +65,7 @@ def add_finetune_tab(page, runs):
                 go_on = gradio.Button("Go on", elem_id="go-on")
             shown = gradio.Dropdown(label="Run", choices=[], allow_custom_value=True, elem_id="run")
             said = gradio.Markdown(elem_id="status")
-            plot = gradio.LinePlot(
-                x="step", y="loss", color="kind", color_title=" ", label="Loss", height=320, elem_id="curve"
-            )
+            plot = gradio.HTML(label="Loss", elem_id="curve")
             gallery = gradio.Gallery(label="Samples", columns=4, elem_id="samples")
     chosen_clips = [source, theme, count, folder]
 
@@ -123,11 +122,11 @@ def add_finetune_tab(page, runs):
 
     def refresh(name):
         if not name:
-            return "No run yet.", None, []
+            return "No run yet.", "", []
         try:
-            return status(runs, name), curve(runs.path(name)), samples(runs.path(name))
+            return status(runs, name), svg(loss_curves(runs.path(name))), samples(runs.path(name))
         except MENDABLE as error:  # as text: this is asked again and again
-            return str(error), None, []
+            return str(error), "", []
 
     def newest_run():
         names = runs.names()

@@ -1,16 +1,10 @@
-"""What a run's folder says while it trains: status, loss curve and samples."""
-
-import math
-
-import pandas
+"""What a run's folder says while it trains: how far it is, and its samples."""
 
 from rcv.app.runs import IDLE, STARTING
 from rcv.config import read_settings
-from rcv.training.log import Evaluation, Record, read_log
+from rcv.training.log import Record, read_log
 from rcv.video import VideoError, probe
 
-POINTS = 300
-"""A curve in a browser needs no more; longer ones are thinned out."""
 SAMPLES = 8
 
 
@@ -39,23 +33,6 @@ def status(runs, name):
     if steps:
         words.append(f"{_duration(seconds * (steps - done))} left")
     return f"**{state.capitalize()}**: {', '.join(words)}."
-
-
-def curve(folder):
-    """Return the losses of a run as a table of step, loss and kind: single steps, their moving mean, fixed draws."""
-    records = [record for record in read_log(folder / "losses.csv", Record) if math.isfinite(record.loss)]
-    rows, mean = [], None
-    every = math.ceil(len(records) / POINTS) or 1
-    for number, record in enumerate(records):
-        mean = record.loss if mean is None else 0.95 * mean + 0.05 * record.loss
-        if number % every == 0 or number == len(records) - 1:
-            rows += [(record.step, record.loss, "step"), (record.step, mean, "moving mean")]
-    for record in read_log(folder / "eval_losses.csv", Evaluation):
-        if math.isfinite(record.eval_loss):
-            rows.append((record.step, record.eval_loss, "fixed draws"))
-    # typed when empty too: the plot takes numbers of an untyped column for names, and keeps to that
-    types = {"step": "int64", "loss": "float64", "kind": "str"}
-    return pandas.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def samples(folder):

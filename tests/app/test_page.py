@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
 
+from rcv.video import write_video
 from tests.app.clips_to_train import write_clips
 from tests.tiny import make_tiny_sd
+from tests.training.clip_files import moving_square
 
 PATIENCE_SECONDS = 300
 
@@ -87,12 +89,14 @@ def test_a_run_and_its_videos_through_the_browser(page, address, tmp_path):
     assert 0 < stopped < 800
     page.click("#go-on")
     wait_for_status(page, rf"Training.*step (?!{stopped} )\d+ of 800, loss")
-    page.wait_for_selector("#curve canvas, #curve svg.marks")
+    page.wait_for_selector("#curve polyline")
     keep_screenshot(page, "training")
     page.reload()  # a browser that was closed finds the run where it is
     wait_for_status(page, "Finished")
     steps = [line.split(",")[0] for line in (tmp_path / "squares" / "losses.csv").read_text().splitlines()]
     assert steps == ["step", *map(str, range(1, 801))]
+    write_video(tmp_path / "squares" / "samples" / "step-000800" / "a-fox.gif", moving_square(3))
+    page.wait_for_selector("#samples img")
     keep_screenshot(page, "finished")
 
     page.get_by_role("tab", name="Generate").click()
