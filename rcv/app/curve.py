@@ -12,11 +12,13 @@ STYLES = {
     "single steps": 'stroke="#8fa8c8" stroke-width="1"',
     "moving mean": 'stroke="#1456b8" stroke-width="2.5"',
     "fixed draws": 'stroke="#c0392b" stroke-width="2" stroke-dasharray="6 3"',
+    "held-out clips": 'stroke="#1e8449" stroke-width="2" stroke-dasharray="2 3"',
 }
+MEASURED = {"fixed draws": "eval_losses.csv", "held-out clips": "validation_losses.csv"}
 
 
 def loss_curves(folder):
-    """Return {name: [(step, loss)]} of a run's folder: single steps, their moving mean, and the fixed draws.
+    """Return {name: [(step, loss)]} of a run's folder: single steps, their moving mean, and what was measured.
 
     Losses that are not finite are left out, names without any too.
     """
@@ -28,9 +30,10 @@ def loss_curves(folder):
         if number % every == 0 or number == len(records) - 1:
             curves["single steps"].append((record.step, record.loss))
             curves["moving mean"].append((record.step, mean))
-    for record in read_log(folder / "eval_losses.csv", Evaluation):
-        if math.isfinite(record.eval_loss):
-            curves["fixed draws"].append((record.step, record.eval_loss))
+    for name, file in MEASURED.items():
+        for record in read_log(folder / file, Evaluation):
+            if math.isfinite(record.eval_loss):
+                curves[name].append((record.step, record.eval_loss))
     return {name: points for name, points in curves.items() if points}
 
 

@@ -3,10 +3,12 @@
 import os
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rcv.app.runs import OWN_FOLDER
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
 CONTENT_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'; form-action 'self'"
 )
@@ -63,16 +65,21 @@ def make_app(folder):
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
 
     from rcv.app.page import CSS, make_page
     from rcv.app.runs import Runs
 
     app = FastAPI()
     # a page elsewhere whose name was pointed at this machine has another host name
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
 
     @app.middleware("http")
     async def keep_to_this_host(request, call_next):
+        # pages of other hosts have no business here
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).hostname not in NAMES:
+            return PlainTextResponse("asked by a page of another host", status_code=403)
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = CONTENT_POLICY
         return response

@@ -16,7 +16,7 @@ def status(runs, name):
     steps = _steps(folder)
     if failure := runs.failure(name):
         return f"**Stopped by an error.**\n\n```text\n{failure}\n```"
-    if state == IDLE and (folder / "adapter.safetensors").is_file() and done == steps:
+    if state == IDLE and _is_finished(folder):
         return f"**Finished**: {done} steps. Its adapter can be chosen for generation."
     if state == IDLE:
         return f"**Not running**: {done} of {steps or '?'} steps. *Go on* takes it up from its newest checkpoint."
@@ -33,6 +33,12 @@ def status(runs, name):
     if steps:
         words.append(f"{_duration(seconds * (steps - done))} left")
     return f"**{state.capitalize()}**: {', '.join(words)}."
+
+
+def _is_finished(folder):
+    """Whether the adapter, which is written last, belongs to the losses: a run may stop before its last step."""
+    adapter, losses = folder / "adapter.safetensors", folder / "losses.csv"
+    return losses.is_file() and adapter.is_file() and adapter.stat().st_mtime_ns >= losses.stat().st_mtime_ns
 
 
 def samples(folder):

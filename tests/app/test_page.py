@@ -62,10 +62,16 @@ def test_clips_are_shown_and_mistakes_are_messages(page, address, tmp_path):
     assert not (tmp_path / "elsewhere").exists() and not (tmp_path / "birds").exists()
 
 
-def test_another_host_name_is_refused(address):
+def test_other_hosts_are_refused(address):
     import httpx
 
     assert httpx.get(address, headers={"Host": "example.com"}).status_code == 400
+    sent = httpx.post(
+        f"{address}/gradio_api/upload",
+        files={"files": ("a.txt", b"text")},
+        headers={"Origin": "http://example.com"},
+    )
+    assert sent.status_code == 403
     answer = httpx.get(address)
     assert answer.status_code == 200 and "default-src 'self'" in answer.headers["Content-Security-Policy"]
     assert not re.search(r"""(?:src|href)=["']https?://""", answer.text)

@@ -1,6 +1,7 @@
 """What is read off a run's folder: status, curves, samples, also while files are being written."""
 
 import math
+import os
 
 import pytest
 
@@ -30,6 +31,7 @@ def test_curves_of_a_run(folder):
     assert loss_curves(folder) == {} and svg({}) == ""
     write_log(folder / "losses.csv", Record, [(1, 2.0, 0, 0, 1), (2, math.nan, 0, 0, 1), (3, 1.0, 0, 0, 1)])
     write_log(folder / "eval_losses.csv", Evaluation, [(0, 3.0)])
+    write_log(folder / "validation_losses.csv", Evaluation, [(0, 4.0), (3, math.inf)])
     with open(folder / "losses.csv", "a") as file:
         file.write("4,0.")  # half written
     curves = loss_curves(folder)
@@ -37,9 +39,10 @@ def test_curves_of_a_run(folder):
         "single steps": [(1, 2.0), (3, 1.0)],
         "moving mean": [(1, 2.0), (3, 1.95)],
         "fixed draws": [(0, 3.0)],
+        "held-out clips": [(0, 4.0)],
     }
     picture = svg(curves)
-    assert picture.count("<polyline") == 3 and "nan" not in picture
+    assert picture.count("<polyline") == 4 and "nan" not in picture
 
 
 def test_long_curves_are_thinned_out_but_keep_their_end(folder):
@@ -64,6 +67,9 @@ def test_status_of_a_run(folder):
     (folder / "adapter.safetensors").touch()
     assert status(runs, "birds").startswith("**Finished**: 4 steps")
     assert runs.adapters() == [str(folder)]
+    write_log(folder / "losses.csv", Record, [(1, 1.0, 0, 0, 1)])  # the folder's next run was killed
+    os.utime(folder / "adapter.safetensors", (0, 0))
+    assert status(runs, "birds").startswith("**Not running**: 1 of 4")
 
 
 def test_the_newest_samples_come_first_and_broken_ones_not_at_all(folder):
