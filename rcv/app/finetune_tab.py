@@ -126,7 +126,7 @@ def add_finetune_tab(page, runs):
         try:
             return status(runs, name), svg(loss_curves(runs.path(name))), samples(runs.path(name))
         except MENDABLE as error:  # as text: this is asked again and again
-            return str(error), "", []
+            return f"What the run {name!r} wrote cannot be read: {error}", "", []
 
     def newest_run():
         names = runs.names()
