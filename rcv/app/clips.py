@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcv.config import checked_name
 from rcv.training.clips import ClipFolder, ClipsError, find_clips, read_caption
 from rcv.video import probe, read_video
 from rcv.video.fitting import resize
-from rcv.world import THEMES, render_clip
+from rcv.world import render_clip
 from rcv.world.clips import clip_scenes
 
 STRIP_FRAMES = 6
 STRIP_HEIGHT = 96
 
 
-def folder_strips(folder, frames, stride=1):
-    """Return the clips of a folder as the trainer would find them.
+def folder_strips(config):
+    """Return the clips of a ClipsConfig's folder as the trainer would find them.
 
     Returns
     -------
@@ -31,13 +30,14 @@ def folder_strips(folder, frames, stride=1):
         A strip of frames and a line for every clip that can be read; a sentence for every problem that would keep
         a run from starting.
     """
-    folder = Path(folder).expanduser()
+    folder = config.clips.expanduser()
+    size = config.size or (STRIP_HEIGHT, STRIP_HEIGHT)
     try:
         paths, _ = find_clips(folder)
     except ClipsError as error:
         return [], list(error.problems)
     try:
-        ClipFolder(folder, frames, (STRIP_HEIGHT, STRIP_HEIGHT), stride, cache_bytes=0)
+        ClipFolder(folder, config.frames, size, config.stride, cache_bytes=0)
         problems = []
     except ClipsError as error:
         problems = list(error.problems)
@@ -55,11 +55,11 @@ def folder_strips(folder, frames, stride=1):
     return strips, problems
 
 
-def theme_strips(theme, count, frames, seed, exclude_subject=()):
-    """Return a strip and the caption of every clip that a run would render of a theme."""
-    checked_name("theme", theme, THEMES)
-    scenes = clip_scenes(theme, count, seed, exclude_subject)
-    return [(_strip(render_clip(scene, frames, 64).frames), scene.caption) for scene in scenes]
+def theme_strips(config, seed):
+    """Return a strip and the caption of every clip that a run with this seed would render of a ClipsConfig's theme."""
+    scenes = clip_scenes(config.theme, config.clip_count, seed, config.exclude_subject)
+    frames = (config.frames - 1) * config.stride + 1
+    return [(_strip(render_clip(scene, frames, STRIP_HEIGHT).frames), scene.caption) for scene in scenes]
 
 
 def contact_sheet(strips):

@@ -6,7 +6,9 @@ from rcv.app.clips import contact_sheet, folder_strips, keep_uploads, theme_stri
 from rcv.app.curve import loss_curves, svg
 from rcv.app.fields import MENDABLE, settings_of, told, whole
 from rcv.app.watch import samples, status
+from rcv.cli.options import resolve
 from rcv.models import PRESETS
+from rcv.training.clips_config import ClipsConfig
 from rcv.training.config import NOISES, FinetuneConfig
 from rcv.world import THEMES
 
@@ -67,7 +69,7 @@ def add_finetune_tab(page, runs):
             said = gradio.Markdown(elem_id="status")
             plot = gradio.HTML(label="Loss", elem_id="curve")
             gallery = gradio.Gallery(label="Samples", columns=4, elem_id="samples")
-    chosen_clips = [source, theme, count, folder]
+    chosen_clips = [source, theme, count, folder, frames, size]
 
     def show_source(source):
         return (
@@ -81,33 +83,24 @@ def add_finetune_tab(page, runs):
         return str(keep_uploads(files, caption, runs.folder / "uploads"))
 
     @told
-    def look_at(source, theme, count, folder, frames, seed, more):
-        given = settings_of({}, more)
-        if source == THEME:
-            excluded = given.get("exclude_subject", ())
-            found, sentences = theme_strips(theme, whole(count), whole(frames), whole(seed), excluded), []
+    def look_at(source, theme, count, folder, frames, size, seed, more):
+        given = settings_of(clip_fields(source, theme, count, folder, frames, size), more)
+        known = {name: value for name, value in given.items() if name in ClipsConfig.model_fields}
+        config = resolve(ClipsConfig, None, known)
+        if config.clips is None:
+            found, sentences = theme_strips(config, whole(seed)), []
         else:
-            found, sentences = folder_strips(_named(folder), whole(frames), given.get("stride", 1))
+            found, sentences = folder_strips(config)
         listed = "\n".join(f"- {sentence}" for sentence in sentences)
         return contact_sheet(found), gradio.Markdown(f"**Problems**\n\n{listed}", visible=bool(sentences))
 
     @told
     def start_run(
-        name, source, theme, count, folder, base, preset, frames, steps, seed, size, rate, noise, more
+        source, theme, count, folder, frames, size, name, base, preset, steps, seed, rate, noise, more
     ):
-        fields = {
-            "output": runs.path(name),
-            "base": base,
-            "preset": preset,
-            "noise": noise,
-            "size": size,
-            "learning_rate": rate,
-        }
-        fields.update(frames=whole(frames), steps=whole(steps), seed=whole(seed))
-        if source == THEME:
-            fields.update(theme=theme, clip_count=whole(count))
-        else:
-            fields.update(clips=_named(folder))
+        fields = {"output": runs.path(name), "base": base, "preset": preset, "noise": noise}
+        fields.update(learning_rate=rate, steps=whole(steps), seed=whole(seed))
+        fields.update(clip_fields(source, theme, count, folder, frames, size))
         runs.start(name, settings_of(fields, more))
         return gradio.Dropdown(choices=runs.names(), value=runs.path(name).name)
 
@@ -134,8 +127,8 @@ def add_finetune_tab(page, runs):
 
     source.change(show_source, source, [of_theme, folder, of_upload])
     keep.click(keep_files, [files, caption], folder)
-    look.click(look_at, [*chosen_clips, frames, seed, more], [strips, problems])
-    settings = [name, *chosen_clips, base, preset, frames, steps, seed, size, rate, noise, more]
+    look.click(look_at, [*chosen_clips, seed, more], [strips, problems])
+    settings = [*chosen_clips, name, base, preset, steps, seed, rate, noise, more]
     watched = [said, plot, gallery]
     start.click(start_run, settings, shown).success(refresh, shown, watched)
     stop.click(stop_run, shown, None).success(refresh, shown, watched)
@@ -145,7 +138,11 @@ def add_finetune_tab(page, runs):
     gradio.Timer(REFRESH_SECONDS).tick(refresh, shown, watched, show_progress="hidden")
 
 
-def _named(folder):
+def clip_fields(source, theme, count, folder, frames, size):
+    """Return the settings of clips that the fields say, some of them empty; ValueError without a folder."""
+    fields = {"frames": whole(frames), "size": size}
+    if source == THEME:
+        return {**fields, "theme": theme, "clip_count": whole(count)}
     if not (folder or "").strip():
         raise ValueError("no folder of clips was named")
-    return folder.strip()
+    return {**fields, "clips": folder.strip()}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rcv.app.clips import contact_sheet, folder_strips, keep_uploads, theme_strips
+from rcv.training.clips_config import ClipsConfig
 from tests.training.clip_files import write_clip
 
 
@@ -13,7 +14,7 @@ def test_clips_of_a_folder_with_their_problems(tmp_path):
     write_clip(tmp_path, "silent.mp4", caption=None)
     (tmp_path / "broken.mp4").write_text("no video")
     (tmp_path / "broken.txt").write_text("a caption")
-    strips, problems = folder_strips(tmp_path, frames=4)
+    strips, problems = folder_strips(ClipsConfig(clips=tmp_path, frames=4))
     assert [text.split(":")[0] for _, text in strips] == ["good.mp4", "short.mp4", "silent.mp4"]
     picture, text = strips[0]
     assert picture.shape == (96, 6 * 144, 3) and picture.dtype == np.uint8
@@ -26,17 +27,15 @@ def test_clips_of_a_folder_with_their_problems(tmp_path):
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_folder_without_clips_is_a_problem(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    strips, problems = folder_strips(tmp_path / name, frames=4)
+    strips, problems = folder_strips(ClipsConfig(clips=tmp_path / name, frames=4))
     assert strips == [] and len(problems) == 1
 
 
 def test_clips_of_a_theme():
-    strips = theme_strips("birds flying", 3, 5, seed=1)
+    strips = theme_strips(ClipsConfig(theme="birds flying", clip_count=3, frames=5), seed=1)
     assert len(strips) == 3
     assert strips[0][0].shape == (96, 5 * 96, 3)
     assert "flying" in strips[0][1]
-    with pytest.raises(ValueError, match="'birds flying'"):
-        theme_strips("bird flying", 3, 5, seed=1)
 
 
 def test_uploads_are_kept_with_their_captions(tmp_path):
@@ -49,7 +48,7 @@ def test_uploads_are_kept_with_their_captions(tmp_path):
     kept = keep_uploads([str(file) for file in files], "a bear", tmp_path / "kept")
     assert (kept / "a.txt").read_text() == "a fox"
     assert (kept / "b.txt").read_text() == "a bear\n"
-    assert folder_strips(kept, frames=4)[1] == []
+    assert folder_strips(ClipsConfig(clips=kept, frames=4))[1] == []
     assert keep_uploads([str(files[0])], "", tmp_path / "kept") != kept
     with pytest.raises(ValueError, match="no files"):
         keep_uploads(None, "", tmp_path / "kept")
