@@ -91,6 +91,8 @@ def keep_uploads(files, caption, folder):
     kept = Path(tempfile.mkdtemp(prefix="clips-", dir=folder))
     for file in files:
         name = re.sub(r"[/\\\0]", "-", Path(file).name).lstrip(".")
+        if (kept / name).exists():
+            raise ValueError(f"two of the files are called {name}; rename one of them")
         shutil.copyfile(file, kept / name)
     if caption.strip():
         for clip in find_clips(kept)[0]:

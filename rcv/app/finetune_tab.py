@@ -5,7 +5,8 @@ import gradio
 from rcv.app.clips import contact_sheet, folder_strips, keep_uploads, theme_strips
 from rcv.app.curve import loss_curves, svg
 from rcv.app.fields import MENDABLE, settings_of, told, whole
-from rcv.app.watch import samples, status
+from rcv.app.runs import UPLOADS
+from rcv.app.watch import captioned, sample_files, status
 from rcv.cli.options import resolve
 from rcv.models import PRESETS
 from rcv.training.clips_config import ClipsConfig
@@ -80,7 +81,7 @@ def add_finetune_tab(page, runs):
 
     @told
     def keep_files(files, caption):
-        return str(keep_uploads(files, caption, runs.folder / "uploads"))
+        return str(keep_uploads(files, caption, runs.folder / UPLOADS))
 
     @told
     def look_at(source, theme, count, folder, frames, size, seed, more):
@@ -113,13 +114,17 @@ def add_finetune_tab(page, runs):
     def go_on_with(name):
         runs.resume(name)
 
-    def refresh(name):
+    def refresh(name, seen):
         if not name:
-            return "No run yet.", "", []
+            return "No run yet.", "", [], None
         try:
-            return status(runs, name), svg(loss_curves(runs.path(name))), samples(runs.path(name))
+            folder = runs.path(name)
+            files = sample_files(folder)
+            # the same samples again would close the one that somebody looks at
+            pictures = gradio.skip() if files == seen else captioned(files)
+            return status(runs, name), svg(loss_curves(folder)), pictures, files
         except MENDABLE as error:  # as text: this is asked again and again
-            return f"What the run {name!r} wrote cannot be read: {error}", "", []
+            return f"What the run {name!r} wrote cannot be read: {error}", "", [], None
 
     def newest_run():
         names = runs.names()
@@ -129,13 +134,14 @@ def add_finetune_tab(page, runs):
     keep.click(keep_files, [files, caption], folder)
     look.click(look_at, [*chosen_clips, seed, more], [strips, problems])
     settings = [*chosen_clips, name, base, preset, steps, seed, rate, noise, more]
-    watched = [said, plot, gallery]
-    start.click(start_run, settings, shown).success(refresh, shown, watched)
-    stop.click(stop_run, shown, None).success(refresh, shown, watched)
-    go_on.click(go_on_with, shown, None).success(refresh, shown, watched)
-    shown.change(refresh, shown, watched)
+    seen = gradio.State()
+    look_again = {"fn": refresh, "inputs": [shown, seen], "outputs": [said, plot, gallery, seen]}
+    start.click(start_run, settings, shown).success(**look_again)
+    stop.click(stop_run, shown, None).success(**look_again)
+    go_on.click(go_on_with, shown, None).success(**look_again)
+    shown.change(**look_again)
     page.load(newest_run, None, shown)
-    gradio.Timer(REFRESH_SECONDS).tick(refresh, shown, watched, show_progress="hidden")
+    gradio.Timer(REFRESH_SECONDS).tick(**look_again, show_progress="hidden")
 
 
 def clip_fields(source, theme, count, folder, frames, size):

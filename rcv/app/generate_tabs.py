@@ -4,6 +4,7 @@ import gradio
 
 from rcv.app.fields import told
 from rcv.app.generation import generated
+from rcv.app.runs import VIDEOS
 
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "generation"}
 """Two models at once might not fit; whoever comes second waits in the page's queue."""
@@ -29,7 +30,7 @@ def add_generate_tab(page, runs):
 
     @told
     def run(adapter, prompt, seed, steps, more, progress=gradio.Progress()):  # noqa: B008 (how gradio finds it)
-        path = generated(runs.folder / "videos", prompt, _chosen(adapter), seed, steps, more, progress)
+        path = generated(runs.folder / VIDEOS, prompt, _chosen(adapter), seed, steps, more, progress)
         return path, path
 
     button.click(run, [adapter, prompt, seed, steps, more], [video, file], **ONE_AT_A_TIME)
@@ -54,7 +55,7 @@ def add_compare_tab(page, runs):
     @told
     def run(prompt, steps, more, adapter_a, adapter_b, seed_a, seed_b, progress=gradio.Progress()):  # noqa: B008
         return [
-            generated(runs.folder / "videos", prompt, _chosen(adapter), seed, steps, more, progress)
+            generated(runs.folder / VIDEOS, prompt, _chosen(adapter), seed, steps, more, progress)
             for adapter, seed in ((adapter_a, seed_a), (adapter_b, seed_b))
         ]
 

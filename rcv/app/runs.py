@@ -15,7 +15,8 @@ from rcv.training.disk import writing
 from rcv.training.lock import FolderBusyError, folder_holder
 
 COMMAND = (sys.executable, "-m", "rcv")
-OWN_FOLDER = ".app"
+OWN_FOLDER, VIDEOS, UPLOADS = ".app", "videos", "uploads"
+NOT_RUNS = (VIDEOS, UPLOADS)
 LOG_BYTES = 4000
 IDLE, STARTING, TRAINING, STOPPING = "idle", "starting", "training", "stopping"
 
@@ -52,9 +53,10 @@ class Runs:
     def path(self, name):
         """Return the folder of the run called `name`; ValueError for a name that is no plain folder name."""
         name = (name or "").strip()
-        if not re.fullmatch(r"\w[\w .-]{0,99}", name) or name.endswith("."):
+        if not re.fullmatch(r"\w[\w .-]{0,99}", name) or name.endswith(".") or name in NOT_RUNS:
             raise ValueError(
-                f"{name!r} cannot name a run; expected letters, digits, spaces and - . _, such as birds-1"
+                f"{name!r} cannot name a run; expected letters, digits, spaces and - . _, such as birds-1 "
+                f"(not {' or '.join(NOT_RUNS)}, which are the app's)"
             )
         return self.folder / name
 

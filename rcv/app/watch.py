@@ -1,5 +1,7 @@
 """What a run's folder says while it trains: how far it is, and its samples."""
 
+from pathlib import Path
+
 from rcv.app.runs import IDLE, STARTING
 from rcv.config import read_settings
 from rcv.training.log import Record, read_log
@@ -41,13 +43,19 @@ def _is_finished(folder):
     return losses.is_file() and adapter.is_file() and adapter.stat().st_mtime_ns >= losses.stat().st_mtime_ns
 
 
-def samples(folder):
-    """Return the newest sample videos of a run as (path, text), the newest step first."""
+def sample_files(folder):
+    """Return (path, time of change) of the newest sample videos of a run, the newest step first."""
     files = [file for kind in ("*.gif", "*.mp4") for file in (folder / "samples").rglob(kind)]
     files = [file for file in files if not file.name.startswith(".")]
     files.sort(key=lambda file: file.name)
     files.sort(key=lambda file: file.parent.name, reverse=True)
-    return [(str(file), f"{file.parent.name}: {file.stem}") for file in files if _is_whole(file)][:SAMPLES]
+    return [(str(file), file.stat().st_mtime_ns) for file in files[:SAMPLES]]
+
+
+def captioned(files):
+    """Return (path, text) of those of the sample files that can be read."""
+    found = [Path(file) for file, _ in files]
+    return [(str(file), f"{file.parent.name}: {file.stem}") for file in found if _is_whole(file)]
 
 
 def _is_whole(file):

@@ -50,5 +50,7 @@ def test_uploads_are_kept_with_their_captions(tmp_path):
     assert (kept / "b.txt").read_text() == "a bear\n"
     assert folder_strips(ClipsConfig(clips=kept, frames=4))[1] == []
     assert keep_uploads([str(files[0])], "", tmp_path / "kept") != kept
+    with pytest.raises(ValueError, match=r"two of the files are called a\.mp4"):
+        keep_uploads([str(files[0]), str(files[0])], "", tmp_path / "kept")
     with pytest.raises(ValueError, match="no files"):
         keep_uploads(None, "", tmp_path / "kept")

@@ -108,7 +108,9 @@ def test_refused_settings_start_nothing(runs, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["", "..", "../birds", "/tmp/birds", ".app", "a/b", "a\0b", "birds.", None])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../birds", "/tmp/birds", ".app", "a/b", "a\0b", "birds.", "videos", None]
+)
 def test_a_name_is_a_plain_folder_name(runs, name):
     with pytest.raises(ValueError, match="cannot name a run"):
         runs.path(name)

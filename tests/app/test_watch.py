@@ -7,7 +7,7 @@ import pytest
 
 from rcv.app.curve import POINTS, _ticks, loss_curves, svg
 from rcv.app.runs import Runs
-from rcv.app.watch import samples, status
+from rcv.app.watch import captioned, sample_files, status
 from rcv.training.log import Evaluation, Record, StepLog
 from rcv.video import write_video
 from tests.training.clip_files import moving_square
@@ -78,6 +78,6 @@ def test_the_newest_samples_come_first_and_broken_ones_not_at_all(folder):
             write_video(folder / "samples" / f"step-{step:06d}" / f"{name}.gif", moving_square(2))
     (folder / "samples" / "step-000300").mkdir()
     (folder / "samples" / "step-000300" / "a-fox.gif").write_bytes(b"GIF89a")
-    assert [text for _, text in samples(folder)] == [
+    assert [text for _, text in captioned(sample_files(folder))] == [
         f"step-000{step}: {name}" for step in (200, 100) for name in ("a-fox", "b-bear")
     ]
