@@ -148,8 +148,8 @@ class Answers:
             with self._open() as database:
                 return self.placed(rater, database)
         rows = database.execute(
-            "SELECT pair, name, prompt, left_arm, iif(left_arm = first, second, first) FROM placements JOIN pairs "
-            "USING (pair) WHERE rater = ? ORDER BY position",
+            "SELECT pair, name, prompt, left_arm, CASE left_arm WHEN first THEN second ELSE first END "
+            "FROM placements JOIN pairs USING (pair) WHERE rater = ? ORDER BY position",
             [rater],
         )
         return [Placed(*row) for row in rows]
@@ -172,8 +172,8 @@ class Answers:
         arm = getattr(placed[pair], side)
         with self._writing() as database:
             database.execute(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rating = excluded.rating, "
-                "answered = excluded.answered WHERE rating != excluded.rating",
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (rater, pair, arm, question) "
+                "DO UPDATE SET rating = excluded.rating, answered = excluded.answered WHERE rating != excluded.rating",
                 (rater, pair, arm, question, rating, time.time()),
             )
 
@@ -194,9 +194,10 @@ class Answers:
             raise ValueError(f"{self.path}: no answers there yet; `rcv study serve` collects them")
         with self._open() as database:
             rows = database.execute(
-                "SELECT rater, name, prompt, arm, iif(arm = first, second, first), "
-                "iif(arm = left_arm, 'left', 'right'), question, rating, answered FROM answers JOIN pairs USING (pair) "
-                "JOIN placements USING (rater, pair) ORDER BY rater, name, first, second, arm, question"
+                "SELECT rater, name, prompt, arm, CASE arm WHEN first THEN second ELSE first END, "
+                "CASE arm WHEN left_arm THEN 'left' ELSE 'right' END, question, rating, answered "
+                "FROM answers JOIN pairs USING (pair) JOIN placements USING (rater, pair) "
+                "ORDER BY rater, name, first, second, arm, question"
             )
             return [Row(*row) for row in rows]
 
