@@ -17,4 +17,5 @@ def serve_app(
     """
     from rcv.app import serve
 
+    typer.echo("rcv app: starting, in some seconds ...")
     serve(folder, port, ready=lambda address: typer.echo(f"rcv app: {address} (Ctrl-C ends it; runs go on)"))

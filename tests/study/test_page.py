@@ -58,7 +58,7 @@ def test_answers_wait_for_a_server_that_is_away(page, served, monkeypatch):
     begin(page, served.address, "Ann")
     monkeypatch.setattr(type(served.answers), "put", _unreachable)
     page.keyboard.press("4")
-    page.get_by_text("not kept yet (1)").wait_for()
+    page.get_by_text("not kept yet (1): the disk is full; trying again").wait_for()
     keep_screenshot(page, "study-waiting")
     monkeypatch.undo()
     page.get_by_text("kept", exact=True).wait_for()

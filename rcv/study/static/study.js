@@ -43,7 +43,8 @@ async function sendUnsent() {
       problem = error;
     }
     if (problem && !problem.refused) {
-      say(`not kept yet (${unsent().length}): the server cannot be reached, trying again`, true);
+      const reason = problem instanceof TypeError ? "the server cannot be reached" : problem.message;
+      say(`not kept yet (${unsent().length}): ${reason}; trying again`, true);
       await pause(RETRY_MS);
       continue;
     }
