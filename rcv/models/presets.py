@@ -9,7 +9,11 @@ state, h the recurrent state and m the memory tokens of frame i:
 """
 
 import dataclasses
+import json
+import re
 from dataclasses import dataclass
+
+import yaml
 
 from rcv.config import checked_name
 
@@ -155,6 +159,8 @@ PRESETS = {
 def get_preset(preset):
     """Return the Preset called `preset`; a Preset, or a mapping of its fields (as saved in a config), also serves.
 
+    A name may change fields of a preset: "recurrent(cell=rglru, drive=feedback)" is the preset of that name.
+
     Raises
     ------
     ValueError
@@ -163,6 +169,8 @@ def get_preset(preset):
     if isinstance(preset, Preset):
         return preset
     if isinstance(preset, str):
+        if match := re.fullmatch(r"\s*([\w-]+)\s*\((.*)\)\s*", preset):
+            return _changed(*match.groups())
         return PRESETS[checked_name("preset", preset, PRESETS)]
     if not hasattr(preset, "keys"):
         raise ValueError(
@@ -172,3 +180,25 @@ def get_preset(preset):
     if unknown := sorted(set(preset) - known):
         checked_name("preset field", unknown[0], sorted(known))
     return Preset(**preset)
+
+
+def _changed(name, changes):
+    """The preset `name` with fields changed by "field=value, ...", named after both; values are read as YAML."""
+    base = PRESETS[checked_name("preset", name, PRESETS)]
+    known = [
+        field.name for field in dataclasses.fields(Preset) if field.name not in ("name", "attends", "trained")
+    ]
+    values = {}
+    for change in filter(None, (part.strip() for part in changes.split(","))):
+        field, equals, value = (part.strip() for part in change.partition("="))
+        checked_name(f"field of preset {name!r}", field, known)
+        if not equals or not value:
+            raise ValueError(f"preset {name!r}: {change!r} is no change, expected FIELD=VALUE")
+        values[field] = yaml.safe_load(value)
+    if not values:
+        return base
+    written = {
+        field: value if isinstance(value, str) else json.dumps(value) for field, value in values.items()
+    }
+    written = ", ".join(f"{field}={value}" for field, value in sorted(written.items()))
+    return dataclasses.replace(base, name=f"{name}({written})", **values)

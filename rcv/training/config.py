@@ -39,7 +39,11 @@ class FinetuneConfig(SightConfig, ClipsConfig):
     base: str | None = Field(
         None, description="Stable Diffusion 1.x or 2.x folder; the embedded model if left out."
     )
-    preset: str = Field("recurrent", description="What a frame attends to and what is trained.")
+    preset: str = Field(
+        "recurrent",
+        description="What a frame attends to and what is trained; fields may be changed, as in "
+        "'recurrent(cell=rglru, drive=feedback)'.",
+    )
     output: Path = Field(
         Path("runs/finetune"), description="Folder for the adapter, the log and the checkpoints."
     )

@@ -85,3 +85,30 @@ def test_trained_names_match_whole_path_components():
     assert not preset.trains("a.attn1.to_k.weight")
     assert not preset.trains("a.norm_temp.weight")
     assert not get_preset("paper").trains("a.attn1.memory_update_layer.weight")
+
+
+def test_a_name_may_change_fields():
+    changed = get_preset("recurrent( cell=rglru,drive = feedback )")
+    assert changed.name == "recurrent(cell=rglru, drive=feedback)" and get_preset(changed.name) == changed
+    assert (changed.cell, changed.drive, changed.base) == ("rglru", "feedback", "former")
+    biased = get_preset("recurrent(base=none, logit_bias=-4)")
+    assert (biased.base, biased.logit_bias) == ("none", -4) and get_preset(biased.name) == biased
+    unbiased = get_preset("paper(logit_bias=null)")
+    assert unbiased.logit_bias is None and get_preset(unbiased.name) == unbiased
+    assert get_preset("paper()") is PRESETS["paper"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("recurent(cell=rnn)", "did you mean 'recurrent'"),
+        ("recurrent(sell=rnn)", "did you mean 'cell'"),
+        ("recurrent(cell)", "expected FIELD=VALUE"),
+        ("recurrent(cell=lstm)", "lstm"),
+        ("recurrent(name=mine)", "unknown field"),
+        ("recurrent(cell=rnn", "unknown preset"),
+    ],
+)
+def test_changes_that_mean_nothing(name, said):
+    with pytest.raises(ValueError, match=said):
+        get_preset(name)
