@@ -94,7 +94,9 @@ def motion_truth(frames, caption, fps=FPS):
     by_frame = tuple((verdict.color_ok + verdict.shape_ok) / 2 for verdict in verdicts)
     looked_at = np.unique(np.linspace(0, len(frames) - 1, PLACES_SEEN).round().astype(int))
     place = float(np.mean([place_of(frames[i], theme) == told["background"] for i in looked_at]))
-    reference = _reference(theme, subject, len(frames), float(fps))
+    # how well drops are seen depends on the place; silhouettes are found before any
+    before = told["background"] if TABLE[theme].motion in IN_PLACE else "meadow"
+    reference = _reference(theme, subject, before, len(frames), float(fps))
     course = course_of([verdict.center for verdict in verdicts], theme, fps)
     rhythm = _rhythm(small(frames), theme, subject, told["background"], fps) / reference.rhythm
     parts = {
@@ -129,14 +131,14 @@ class _Reference:
 
 
 @lru_cache(maxsize=256)
-def _reference(theme, subject, frames, fps):
+def _reference(theme, subject, background, frames, fps):
     """What rendered clips of the subject reach, as long as the video: one clip for each cycle length."""
     courses, rhythms = [], []
-    for scene in reference_scenes(theme, subject):
+    for scene in reference_scenes(theme, subject, background):
         clip = render_clip(scene, frames, SIZE, fps)
         found = [judge(frame, clip.caption).center for frame in clip.frames]
         courses.append(course_of(found, theme, fps))
-        rhythms.append(_rhythm(clip.frames, theme, subject, scene.background, fps))
+        rhythms.append(_rhythm(clip.frames, theme, subject, background, fps))
     mean = tuple(float(v) for v in np.mean([course.mean for course in courses], axis=0))
     course = Course(
         float(np.mean([course.speed for course in courses])),
