@@ -14,6 +14,7 @@ from rcv.cli.clips import clips
 from rcv.cli.evaluate import evaluate
 from rcv.cli.options import ConfigError, command
 from rcv.cli.plan import plan
+from rcv.cli.reproduce import reproduce_command
 from rcv.cli.results import export, push
 from rcv.cli.study import study
 from rcv.cli.web import serve_app
@@ -102,6 +103,7 @@ app.command()(export)
 app.command()(push)
 app.command()(evaluate)
 app.command("app")(serve_app)
+app.command("reproduce")(reproduce_command)
 
 
 @app.command()

@@ -1,0 +1,81 @@
+"""The table's columns as text, shared by the page and the Markdown."""
+
+import math
+
+from rcv.reproduce.table import PARTS, SCORES, STILLNESS
+
+DIGITS = {"clip_score": 2, "clip_temp": 2, "motion": 2, "warping_error": 2}
+MIB = 2**20
+SETTINGS = (
+    "base",
+    "clip",
+    "frames",
+    "clip_count",
+    "steps",
+    "learning_rate",
+    "prompts",
+    "sampling_steps",
+    "guidance_scale",
+)
+
+
+def headings():
+    """Return the headings of the table of arms."""
+    return ["arm", *SCORES.values(), *PARTS.values(), "training s", "s a step", "cell s", "peak MiB", "cells"]
+
+
+def cells(row):
+    """Return the texts of a Row, one a heading; scores that stillness decides are in brackets."""
+    scores = []
+    for name in (*SCORES, *PARTS):
+        text = interval_text(row.scores[name], DIGITS.get(name, 3))
+        scores.append(f"[{text}]" if name in STILLNESS and not row.counts and text != "-" else text)
+    return [
+        row.arm,
+        *scores,
+        number(row.train_seconds, 1),
+        number(row.step_seconds, 3),
+        number(row.cell_seconds, 1),
+        number(row.peak_bytes / MIB, 0),
+        f"{row.cells} of {row.wanted}" + (f", {row.failed} diverged" if row.failed else ""),
+    ]
+
+
+def interval_text(interval, digits=3, signed=False):
+    """Return "mean (low to high)", the mean alone where there is no interval, "-" where there is nothing."""
+    if not math.isfinite(interval.mean):
+        return "-"
+    sign = "+" if signed else ""
+    mean = f"{interval.mean:{sign}.{digits}f}"
+    if not math.isfinite(interval.low):
+        return mean
+    return f"{mean} ({interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f})"
+
+
+def number(value, digits):
+    """Return a number with so many digits, "-" for nan."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def described(config, table):
+    """Return [(what, text)] of what the numbers of a Table belong to: settings, themes, seeds, device and versions."""
+    results = [cell.result() for cell in table.cells.values()]
+    devices = sorted({f"{result['device']}, {result['threads']} thread(s)" for result in results})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in result["versions"].items()) for result in results})
+    values = config.model_dump(mode="json")
+    settings = ", ".join(f"{name} {values[name]}" for name in SETTINGS if values[name] is not None)
+    return [
+        ("themes", ", ".join(table.study.themes)),
+        ("seeds", ", ".join(map(str, table.study.seeds))),
+        ("settings", settings),
+        ("measured on", "; ".join(devices)),
+        ("versions", "; ".join(versions)),
+    ]
+
+
+NOTES = (
+    "Motion truth is content times movement, by rules that know the renderer (docs/table1.md); the true clips' own "
+    "score is what a perfect video reaches. CLIP-Temp and warping error in brackets don't count: a still video wins "
+    "them, and the arm's motion is more than 20 % from the true clips'. Training seconds are of the optimizer steps; "
+    "peak is what training takes beyond the process before it."
+)

@@ -1,0 +1,36 @@
+"""What a study's numbers say, in sentences that follow from the intervals alone."""
+
+from rcv.reproduce.intervals import LEVEL
+from rcv.reproduce.table import SCORES
+
+LEAST_CELLS = 6
+"""Fewer cells make a percentile interval too narrow to speak of."""
+
+
+def findings(table):
+    """Return sentences: the study's own arm against each rival on motion truth, and what that rests on."""
+    study, sentences = table.study, []
+    for rival, differences in table.differences.items():
+        interval = differences["truth"]
+        if interval.cells == 0:
+            continue
+        numbers = f"{interval.mean:+.3f}"
+        if interval.cells > 1:
+            numbers += f" ({interval.low:+.3f} to {interval.high:+.3f})"
+        told = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[interval.sign]
+        few = "" if interval.cells >= LEAST_CELLS else "; too few to tell"
+        told = told if not few else "against"
+        sentences.append(
+            f"{study.own} {told} {rival} on {SCORES['truth']}: {numbers}, paired over {interval.cells} cells{few}."
+        )
+    missing = sum(row.wanted - row.cells for row in table.rows)
+    if missing:
+        sentences.append(f"{missing} of {sum(row.wanted for row in table.rows)} cells are not computed yet.")
+    if any(row.failed for row in table.rows):
+        named = ", ".join(f"{row.arm} ({row.failed})" for row in table.rows if row.failed)
+        sentences.append(f"Trainings that diverged: {named}.")
+    if sentences:
+        sentences.append(
+            f"Intervals: {LEVEL:.0%}, percentile bootstrap over cells; one cell is a theme and a seed."
+        )
+    return sentences

@@ -1,0 +1,43 @@
+"""Means with bootstrap intervals, over cells: prompts of one training are not independent of each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the percentiles of its bootstrap distribution; nan where there is nothing. `cells` were resampled."""
+
+    mean: float
+    low: float
+    high: float
+    cells: int
+
+    @property
+    def sign(self):
+        """1 or -1 if the interval lies on one side of 0, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def mean_interval(values):
+    """Return the Interval of the mean of {cell: value}; nan values are left out.
+
+    Percentile bootstrap at 95 %, 10 000 resamples of the cells, of a fixed seed: equal values give equal intervals.
+    """
+    numbers = np.array([value for _, value in sorted(values.items()) if np.isfinite(value)], dtype=np.float64)
+    if not len(numbers):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    if len(numbers) == 1:
+        return Interval(float(numbers[0]), float("nan"), float("nan"), 1)
+    draws = np.random.default_rng(0).integers(len(numbers), size=(RESAMPLES, len(numbers)))
+    low, high = np.quantile(numbers[draws].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
+
+
+def paired_interval(own, rival):
+    """Return the Interval of the mean of own - rival, two {cell: value}, over the cells that both have."""
+    return mean_interval({cell: own[cell] - rival[cell] for cell in own.keys() & rival.keys()})

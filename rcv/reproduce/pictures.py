@@ -1,0 +1,62 @@
+"""Videos of a study as data URIs: looping GIFs and contact sheets."""
+
+import base64
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rcv.video import write_video
+from rcv.world.render import FPS
+
+MOST_FRAMES = 32
+"""Of a looping clip: a GIF of noise is large."""
+SHEET_COLUMNS = 8
+MOST_ARMS = 12
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The first prompt of a theme by the arms that have it: `clips` and `sheets` are {arm: data URI}."""
+
+    theme: str
+    seed: int
+    caption: str
+    clips: dict
+    sheets: dict
+
+
+def shown(table):
+    """Return a Shown for every theme of a Table that has videos, of the first seed that most arms have.
+
+    Arms beyond MOST_ARMS are left out: the page is to be sent by mail.
+    """
+    return [show for theme in table.study.themes if (show := _theme(table, theme)) is not None]
+
+
+def _theme(table, theme):
+    counts = {
+        seed: sum((row.arm, theme, seed) in table.cells for row in table.rows) for seed in table.study.seeds
+    }
+    seed = max(counts, key=counts.get)
+    clips, sheets, caption = {}, {}, None
+    for row in table.rows:
+        cell = table.cells.get((row.arm, theme, seed))
+        file = None if cell is None else cell.folder / "videos.npz"
+        if file is None or not file.is_file() or len(clips) == MOST_ARMS:
+            continue
+        with np.load(file) as stored:
+            frames = stored["videos"][0]
+        caption = caption or cell.result()["videos"][0]["caption"]
+        clips[row.arm] = data_uri(frames[:MOST_FRAMES], ".gif", scale=2)
+        picked = np.linspace(0, len(frames) - 1, SHEET_COLUMNS).round().astype(int)
+        sheets[row.arm] = data_uri(frames[picked], ".png", columns=SHEET_COLUMNS)
+    return Shown(theme, seed, caption, clips, sheets) if clips else None
+
+
+def data_uri(frames, suffix, **options):
+    """Return frames as `write_video` writes them (".gif" or ".png"), as a data URI."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_video(Path(folder) / f"video{suffix}", frames, fps=FPS, **options)
+        return f"data:image/{suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,139 @@
+"""Numbers of a study: means of arms with intervals, and paired differences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcv.reproduce.arms import TRUE_CLIPS
+from rcv.reproduce.cells import study_cells
+from rcv.reproduce.intervals import mean_interval, paired_interval
+
+SCORES = {
+    "truth": "motion truth",
+    "clip_score": "CLIP-Score",
+    "clip_temp": "CLIP-Temp",
+    "warping_error": "warping error x1e3",
+    "motion": "motion",
+    "background_consistency": "background consistency",
+    "flicker": "flicker",
+}
+"""Columns by the names of the scores; the first is what decides."""
+PARTS = {
+    "truth_subject": "subject",
+    "truth_place": "place",
+    "truth_course": "course",
+    "truth_rhythm": "rhythm",
+    "truth_speed": "speed",
+}
+COMPARED = ("truth", "clip_score", "clip_temp", "warping_error")
+SCALES = {"warping_error": 1e3}
+STILLNESS = ("clip_temp", "warping_error")
+"""Scores that a still video wins: they count where the motion is that of the true clips."""
+MOTION_TOLERANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of a study.
+
+    Attributes
+    ----------
+    arm : str
+    scores : dict of str to Interval
+    counts : bool
+        Whether the motion lies within 20 % of the true clips': CLIP-Temp and warping error count. True for want of a
+        measure where the true clips are not there.
+    train_seconds, step_seconds, cell_seconds, peak_bytes : float
+        Means over cells; nan where nothing was trained or it was not measured.
+    cells, wanted, failed : int
+        Cells there, cells of the study, cells whose training diverged.
+    by_frame : array [F]
+        Subject correctness at each frame index, mean over videos; empty without cells.
+    """
+
+    arm: str
+    scores: dict
+    counts: bool
+    train_seconds: float
+    step_seconds: float
+    cell_seconds: float
+    peak_bytes: float
+    cells: int
+    wanted: int
+    failed: int
+    by_frame: np.ndarray
+
+
+@dataclass(frozen=True)
+class Table:
+    """A study's Rows, and {rival: {score: Interval}} of own minus rival over the cells that both have."""
+
+    study: object
+    rows: tuple[Row, ...]
+    differences: dict
+    cells: dict
+    """{(arm, theme, seed): Cell} of all that are there."""
+
+
+def study_table(config, study):
+    """Return the Table of what is there of a Study."""
+    found, results = {}, {}
+    for cell in study_cells(config, study):
+        result = cell.result()
+        if result is not None:
+            found[cell.arm.name, cell.theme, cell.seed] = cell
+            results.setdefault(cell.arm.name, {})[cell.theme, cell.seed] = result
+    wanted = len(study.themes) * len(study.seeds)
+    values = {arm: _scores_by_cell(by_cell) for arm, by_cell in results.items()}
+    truth = values.get(TRUE_CLIPS.name, {}).get("motion", {})
+    rows = tuple(
+        _row(arm.name, results.get(arm.name, {}), values.get(arm.name, {}), truth, wanted)
+        for arm in study.arms
+    )
+    own = values.get(study.own, {})
+    differences = {
+        rival: {
+            name: paired_interval(own.get(name, {}), values.get(rival, {}).get(name, {})) for name in COMPARED
+        }
+        for rival in study.rivals
+    }
+    return Table(study, rows, differences, found)
+
+
+def _scores_by_cell(results):
+    """{score: {cell: mean over the cell's videos}} of one arm, in the table's units."""
+    values = {}
+    for cell, result in results.items():
+        for name in (*SCORES, *PARTS):
+            numbers = [video["scores"].get(name, float("nan")) for video in result["videos"]]
+            numbers = [number for number in numbers if np.isfinite(number)]
+            mean = float(np.mean(numbers)) if numbers else float("nan")
+            values.setdefault(name, {})[cell] = mean * SCALES.get(name, 1.0)
+    return values
+
+
+def _row(arm, results, values, truth, wanted):
+    shared = [cell for cell in values.get("motion", {}) if cell in truth]
+    motion = _mean(values["motion"][cell] for cell in shared)
+    true_motion = _mean(truth[cell] for cell in shared)
+    within = not shared or abs(motion - true_motion) <= MOTION_TOLERANCE * true_motion
+    frames = [video["subject_by_frame"] for result in results.values() for video in result["videos"]]
+    kept = list(results.values())
+    return Row(
+        arm=arm,
+        scores={name: mean_interval(values.get(name, {})) for name in (*SCORES, *PARTS)},
+        counts=bool(within),
+        train_seconds=_mean(result.get("train_seconds") for result in kept),
+        step_seconds=_mean(result.get("step_seconds") for result in kept),
+        cell_seconds=_mean(result.get("wall_seconds") for result in kept),
+        peak_bytes=_mean(result.get("peak_bytes") for result in kept),
+        cells=len(kept),
+        wanted=wanted,
+        failed=sum("error" in result for result in kept),
+        by_frame=np.mean(frames, axis=0) if frames else np.zeros(0),
+    )
+
+
+def _mean(numbers):
+    numbers = [number for number in numbers if number is not None and np.isfinite(number)]
+    return float(np.mean(numbers)) if numbers else float("nan")
