@@ -9,7 +9,6 @@ REPORT_THEMES = ("animal walking", "birds flying", "horse running", "waterfalls"
 """Choices are made on other themes and other seeds than the table is reported on."""
 CHOICE_SEEDS = (0, 1, 2)
 REPORT_SEEDS = (10, 11, 12)
-CUTS = ("readout", "reset")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Arm:
 class Study:
     """Arms that are compared on the same themes and seeds.
 
-    `rivals` are the arms that `own` is compared with, paired; `about` says what it shows.
+    `pairs` are (own, rival): the names of arms whose difference is reported; `about` says what the study shows.
     """
 
     name: str
@@ -66,8 +65,7 @@ class Study:
     arms: tuple[Arm, ...]
     themes: tuple[str, ...]
     seeds: tuple[int, ...]
-    own: str
-    rivals: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
 
 
 TRUE_CLIPS = Arm("true clips", None)
@@ -138,81 +136,82 @@ def _long_arms():
     )
 
 
+def _memory_arms():
+    return (
+        RECURRENT,
+        Arm("read-out zero", "recurrent", cut="readout"),
+        Arm("state reset each frame", "recurrent", cut="reset"),
+    )
+
+
 def _step_arms(steps=(75, 150, 600, 1200)):
     presets = ("recurrent", "tune-a-video")
     more = [Arm(f"{p}: {n} steps", p, {"steps": n}) for n in steps for p in presets]
     return (RECURRENT, BASELINE, *more)
 
 
+def _against(own, arms):
+    """Pairs of one arm with all others."""
+    return tuple((own, arm.name) for arm in arms if arm.name not in (own, TRUE_CLIPS.name))
+
+
+def _like_with_like(arms, own, rival="tune-a-video"):
+    """Pairs of arms of two presets that are otherwise the same: "PRESET" and "PRESET: SETTING"."""
+    names = [arm.name for arm in arms]
+    mirrored = [(name, name.replace(own, rival, 1)) for name in names if name.partition(":")[0] == own]
+    return tuple(pair for pair in mirrored if pair[1] in names)
+
+
+def _study(name, about, arms, pairs, themes=REPORT_THEMES, seeds=REPORT_SEEDS):
+    return Study(name, about, tuple(arms), themes, seeds, tuple(pairs))
+
+
 STUDIES = {
     study.name: study
     for study in (
-        Study(
+        _study(
             "table1",
-            "The paper's Table 1: all arms, themes and seeds that no choice was made on.",
+            "The paper's Table 1: all arms, on themes and seeds that no choice was made on.",
             (TRUE_CLIPS, *TABLE_ARMS),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent",
-            tuple(arm.name for arm in TABLE_ARMS if arm.name != "recurrent"),
+            _against("recurrent", TABLE_ARMS),
         ),
-        Study(
+        _study(
             "choices",
             "Which recurrence, which noise: variants of `recurrent` on themes of their own.",
             (TRUE_CLIPS, *_choice_arms()),
+            _against("recurrent", _choice_arms()),
             CHOICE_THEMES,
             CHOICE_SEEDS,
-            "recurrent",
-            tuple(arm.name for arm in _choice_arms()[1:]),
         ),
-        Study(
-            "steps",
-            "Training steps (figure 5).",
-            _step_arms(),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent",
-            tuple(arm.name for arm in _step_arms()[1:]),
+        _study(
+            "memory",
+            "What the memory contributes: cut off at inference.",
+            _memory_arms(),
+            _against("recurrent", _memory_arms()),
         ),
-        Study(
-            "noise",
-            "Initial noise and alpha, in the paper's and in the variance-preserving form (figure 6).",
-            _noise_arms(),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent",
-            tuple(arm.name for arm in _noise_arms()[1:]),
-        ),
-        Study(
+        _study(
             "unseen",
             "Subjects and places that no clip shows (figure 7).",
             _unseen_arms(),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent: unseen both",
-            tuple(arm.name for arm in _unseen_arms() if arm.name != "recurrent: unseen both"),
+            _like_with_like(_unseen_arms(), "recurrent"),
         ),
-        Study(
+        _study(
+            "noise",
+            "Initial noise and alpha, in the paper's and in the variance-preserving form (figure 6).",
+            _noise_arms(),
+            _against("recurrent", _noise_arms()),
+        ),
+        _study(
             "long",
             "Videos of 8 to 64 frames; longer ones than trained on in windows, as `rcv generate` makes them.",
             _long_arms(),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent: 64 frames",
-            ("streaming: 64 frames", "tune-a-video: 64 frames"),
+            [*_like_with_like(_long_arms(), "recurrent"), *_like_with_like(_long_arms(), "streaming")],
         ),
-        Study(
-            "memory",
-            "What the memory contributes: cut off at inference.",
-            (
-                RECURRENT,
-                Arm("read-out zero", "recurrent", cut="readout"),
-                Arm("state reset each frame", "recurrent", cut="reset"),
-            ),
-            REPORT_THEMES,
-            REPORT_SEEDS,
-            "recurrent",
-            ("read-out zero", "state reset each frame"),
+        _study(
+            "steps",
+            "Training steps (figure 5).",
+            _step_arms(),
+            _like_with_like(_step_arms(), "recurrent"),
         ),
     )
 }
@@ -232,15 +231,10 @@ def chosen_study(config, name):
         known = [arm.name for arm in arms]
         wanted = {checked_name(f"arm of {name}", arm, known) for arm in config.arms}
         arms = tuple(arm for arm in arms if arm.name in wanted or arm == TRUE_CLIPS)
-    names = [arm.name for arm in arms]
-    own = study.own if study.own in names else next(n for n in names if n != TRUE_CLIPS.name)
-    rivals = tuple(n for n in (*study.rivals, study.own) if n in names and n != own)
-    return Study(
-        study.name,
-        study.about,
-        arms,
-        tuple(config.themes) or study.themes,
-        tuple(config.seeds) or study.seeds,
-        own,
-        rivals,
-    )
+    names = {arm.name for arm in arms}
+    pairs = tuple(pair for pair in study.pairs if names >= set(pair))
+    if not pairs:
+        own, *rivals = (arm.name for arm in arms if arm != TRUE_CLIPS)
+        pairs = tuple((own, rival) for rival in rivals)
+    themes, seeds = tuple(config.themes) or study.themes, tuple(config.seeds) or study.seeds
+    return Study(study.name, study.about, arms, themes, seeds, pairs)

@@ -15,7 +15,8 @@ from rcv.training.setup import base_fingerprint, base_path
 from rcv.video import replacing
 
 TRAINING_CODE = ("rcv.training.run",)
-CELL_CODE = ("rcv.reproduce.compute", "rcv.reproduce.prompts")
+CELL_CODE = ("rcv.reproduce.sample", "rcv.reproduce.prompts")
+"""What a result depends on: not on the list of arms, which may grow."""
 NOT_RESULTS = ("output", "workers", "checkpoint_every", "keep_checkpoints", "resume", "memory", "cache")
 """Settings of a training that don't change what it computes."""
 
@@ -81,7 +82,7 @@ class Cell:
             **arm.settings,
         }
         fingerprint = training_fingerprint(FinetuneConfig(**settings))
-        output = config.output / "trainings" / fingerprint
+        output = config.output / "trainings" / fingerprint / "run"
         return FinetuneConfig(**settings, output=output, checkpoint_every=100, keep_checkpoints=1)
 
     @cached_property
@@ -90,7 +91,7 @@ class Cell:
         arm, config, training = self.arm, self.config, self.training
         return _digest(
             {
-                "training": None if training is None else training.output.name,
+                "training": None if training is None else training.output.parent.name,
                 "arm": [arm.guided, arm.cut, arm.noise],
                 "prompts": [[group, repr(scene)] for group, scene in self.prompts],
                 "frames": self.frames,

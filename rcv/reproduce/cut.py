@@ -4,7 +4,8 @@ import torch
 
 from rcv.config import checked_name
 from rcv.models.recurrence import Memory
-from rcv.reproduce.arms import CUTS
+
+CUTS = ("readout", "reset")
 
 
 def cut_memory(unet, cut):

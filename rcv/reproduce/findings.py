@@ -8,9 +8,9 @@ LEAST_CELLS = 6
 
 
 def findings(table):
-    """Return sentences: the study's own arm against each rival on motion truth, and what that rests on."""
-    study, sentences = table.study, []
-    for rival, differences in table.differences.items():
+    """Return sentences: the study's own arms against their rivals on motion truth, and what that rests on."""
+    sentences = []
+    for (own, rival), differences in table.differences.items():
         interval = differences["truth"]
         if interval.cells == 0:
             continue
@@ -21,7 +21,7 @@ def findings(table):
         few = "" if interval.cells >= LEAST_CELLS else "; too few to tell"
         told = told if not few else "against"
         sentences.append(
-            f"{study.own} {told} {rival} on {SCORES['truth']}: {numbers}, paired over {interval.cells} cells{few}."
+            f"{own} {told} {rival} on {SCORES['truth']}: {numbers}, paired over {interval.cells} cells{few}."
         )
     missing = sum(row.wanted - row.cells for row in table.rows)
     if missing:

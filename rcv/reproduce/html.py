@@ -13,6 +13,7 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 12.5px; margin: 1rem 0; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: left; white-space: nowrap; }
+caption { text-align: left; font-weight: 600; }
 th { background: #f5f6f8; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 tr.own td { font-weight: 600; background: #fdf1f2; }
@@ -20,7 +21,8 @@ img.plot { max-width: 100%; display: block; margin: 1rem 0; }
 .clips { display: flex; flex-wrap: wrap; gap: .8rem; }
 figure { margin: 0; }
 figcaption { font-size: 12px; max-width: 128px; }
-img.pixels { image-rendering: pixelated; display: block; }
+img.pixels { image-rendering: pixelated; display: block; width: 128px; }
+.sheet img.pixels { width: min(1024px, 100%); }
 .sheet figcaption { max-width: none; }
 details { margin: .6rem 0; }
 dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; font-size: 13px; }
@@ -41,15 +43,16 @@ def page(config, parts):
 
 def _study(config, table, sentences, plots, shows):
     study = table.study
-    rows = [(row.arm == study.own, cells(row)) for row in table.rows]
+    own = {pair[0] for pair in study.pairs}
+    rows = [(row.arm in own, cells(row)) for row in table.rows]
     parts = [
         f'<h2 id="{study.name}">{study.name}</h2><p>{escape(study.about)}</p>',
         "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>",
         _table("Means with 95 % intervals", headings(), rows),
     ]
     if compared := difference_rows(table):
-        head = ["arm", *(SCORES[name] for name in COMPARED)]
-        parts.append(_table(f"{study.own} minus each arm, paired", head, [(False, row) for row in compared]))
+        head = ["arms", *(SCORES[name] for name in COMPARED)]
+        parts.append(_table("Differences, paired", head, [(False, row) for row in compared]))
     for name, svg in plots.items():
         source = base64.b64encode(svg.encode()).decode()
         alt = f"{study.name}: {name}"

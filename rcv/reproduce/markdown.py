@@ -14,8 +14,8 @@ def text(config, parts):
         lines += [f"## {study.name}", "", study.about, "", *(f"- {sentence}" for sentence in sentences), ""]
         lines += _table(headings(), [cells(row) for row in table.rows])
         if any(d["truth"].cells for d in table.differences.values()):
-            lines += [f"{study.own} minus each arm, paired:", ""]
-            lines += _table(["arm", *(SCORES[name] for name in COMPARED)], difference_rows(table))
+            lines += ["Differences, paired:", ""]
+            lines += _table(["arms", *(SCORES[name] for name in COMPARED)], difference_rows(table))
         lines += [f"![{name}]({study.name}-{name}.svg)" for name in plots]
         lines += ["", *(f"- {what}: {said}" for what, said in described(config, table)), ""]
     return "\n".join([*lines, NOTES, ""])
@@ -24,8 +24,8 @@ def text(config, parts):
 def difference_rows(table):
     """Return the rows of the table of paired differences."""
     return [
-        [rival, *(interval_text(d[name], signed=True) for name in COMPARED)]
-        for rival, d in table.differences.items()
+        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in COMPARED)]
+        for pair, d in table.differences.items()
         if d["truth"].cells
     ]
 

@@ -34,13 +34,14 @@ def _svg(figure, salt):
 def _scores(table):
     """Means with intervals, a panel a score; hollow where stillness decides."""
     rows = [row for row in table.rows if row.cells > row.failed][::-1]
+    own = {pair[0] for pair in table.study.pairs}
     if not rows:
         return None
     figure = Figure(figsize=(12, 1.1 + 0.32 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(COMPARED), sharey=True)
     for axis, name in zip(axes, COMPARED, strict=True):
         for height, row in enumerate(rows):
-            color = OWN if row.arm == table.study.own else OTHER
+            color = OWN if row.arm in own else OTHER
             counts = row.counts or name not in ("clip_temp", "warping_error")
             _point(axis, row.scores[name], height, color, hollow=not counts)
         axis.set_title(SCORES[name], fontsize=10)
@@ -51,7 +52,9 @@ def _scores(table):
 
 def _differences(table):
     """Own minus rival on motion truth; gray where the interval holds 0."""
-    found = [(rival, d["truth"]) for rival, d in table.differences.items() if d["truth"].cells][::-1]
+    found = [(" - ".join(pair), d["truth"]) for pair, d in table.differences.items() if d["truth"].cells][
+        ::-1
+    ]
     if not found:
         return None
     figure = Figure(figsize=(8, 1.0 + 0.32 * len(found)), layout="constrained")
@@ -59,8 +62,8 @@ def _differences(table):
     for height, (_, interval) in enumerate(found):
         _point(axis, interval, height, {1: OWN, -1: OTHER, 0: UNSURE}[interval.sign])
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(found)), [rival for rival, _ in found], fontsize=9)
-    axis.set_title(f"{SCORES['truth']}: {table.study.own} minus ...", fontsize=10)
+    axis.set_yticks(range(len(found)), [pair for pair, _ in found], fontsize=9)
+    axis.set_title(f"{SCORES['truth']}, paired differences", fontsize=10)
     axis.grid(axis="x", alpha=0.25)
     return figure
 

@@ -15,17 +15,19 @@ from rcv.video import replacing
 def write_report(config):
     """Write report.html and report.md (with its plots beside it) into `config.output`; returns the two paths.
 
-    Every study of which a cell is there appears, the asked-for ones with the chosen themes, seeds and arms.
+    The studies asked for appear with the chosen themes, seeds and arms, and every other one that has cells of its own.
 
     Parameters
     ----------
     config : ReproduceConfig
     """
     everything = config.model_copy(update={"themes": [], "seeds": [], "arms": []})
-    parts = []
+    parts, seen = [], set()
     for name in dict.fromkeys((*config.studies(), *STUDIES)):
         table = study_table(config, chosen_study(config if name in config.studies() else everything, name))
-        if table.cells:
+        own = {cell.folder for cell in table.cells.values()} - seen
+        if own:
+            seen |= own
             parts.append((table, findings(table), study_plots(table)))
     html, markdown = config.output / "report.html", config.output / "report.md"
     with writing(config.output):

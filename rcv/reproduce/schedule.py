@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import time
 
 from rcv.reproduce.arms import chosen_study
@@ -42,9 +43,9 @@ def compute_all(config, say):
         for process in others:
             process.join()
         if failed := [process.exitcode for process in others if process.exitcode]:
-            raise RuntimeError(
-                f"{len(failed)} of {config.jobs} processes ended with an error (exit status {failed[0]}), which stands "
-                "above; what was computed is kept"
+            raise ChildProcessError(
+                f"{len(failed)} of {config.jobs} processes ended early (exit status {failed[0]}), for the reason that "
+                "stands above; what was computed is kept"
             )
     return not missing_cells(config)
 
@@ -75,7 +76,7 @@ def estimate(config):
     trainings = {
         settings.output
         for cell in left
-        if (settings := cell.training) and not (settings.output / "training.json").exists()
+        if (settings := cell.training) and not (settings.output.parent / "training.json").exists()
     }
     if not done:
         return len(left), len(trainings), None
@@ -88,7 +89,12 @@ def _work_alone(config, ends, parent):
     import torch
 
     torch.set_num_threads(1)
-    _work(config, ends, parent, lambda line: print(line, flush=True))
+    try:
+        _work(config, ends, parent, lambda line: print(line, flush=True))
+    except (ValueError, OSError, MemoryError) as error:  # as the command shows them
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _work(config, ends, parent, say):

@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A study's Rows, and {rival: {score: Interval}} of own minus rival over the cells that both have."""
+    """A study's Rows, and {(own, rival): {score: Interval}} of own minus rival over the cells that both have."""
 
     study: object
     rows: tuple[Row, ...]
@@ -90,12 +90,12 @@ def study_table(config, study):
         _row(arm.name, results.get(arm.name, {}), values.get(arm.name, {}), truth, wanted)
         for arm in study.arms
     )
-    own = values.get(study.own, {})
     differences = {
-        rival: {
-            name: paired_interval(own.get(name, {}), values.get(rival, {}).get(name, {})) for name in COMPARED
+        (own, rival): {
+            name: paired_interval(values.get(own, {}).get(name, {}), values.get(rival, {}).get(name, {}))
+            for name in COMPARED
         }
-        for rival in study.rivals
+        for own, rival in study.pairs
     }
     return Table(study, rows, differences, found)
 
@@ -125,13 +125,20 @@ def _row(arm, results, values, truth, wanted):
         counts=bool(within),
         train_seconds=_mean(result.get("train_seconds") for result in kept),
         step_seconds=_mean(result.get("step_seconds") for result in kept),
-        cell_seconds=_mean(result.get("wall_seconds") for result in kept),
+        cell_seconds=_mean(_seconds(result) for result in kept),
         peak_bytes=_mean(result.get("peak_bytes") for result in kept),
         cells=len(kept),
         wanted=wanted,
         failed=sum("error" in result for result in kept),
         by_frame=np.mean(frames, axis=0) if frames else np.zeros(0),
     )
+
+
+def _seconds(result):
+    """Seconds of training, sampling and scoring, whichever cell had the training to do; None where it diverged."""
+    if "error" in result:
+        return None
+    return result.get("train_seconds", 0.0) + result["sample_seconds"] + result["score_seconds"]
 
 
 def _mean(numbers):

@@ -37,11 +37,14 @@ def test_prompts_are_new_in_the_way_that_their_group_says(theme):
 def test_every_arm_is_a_preset_with_settings_that_finetuning_knows():
     for study in STUDIES.values():
         names = [arm.name for arm in study.arms]
-        assert len(set(names)) == len(names) and {study.own, *study.rivals} <= set(names)
+        assert len(set(names)) == len(names) and {name for pair in study.pairs for name in pair} <= set(names)
         for arm in study.arms:
             if arm.preset is not None:
                 FinetuneConfig(preset=arm.preset, **arm.settings)
                 assert arm.cut is None or get_preset(arm.preset).cell is not None
+    pairs = STUDIES["long"].pairs
+    assert ("streaming: 32 frames", "tune-a-video: 32 frames") in pairs and len(pairs) == 8
+    assert ("recurrent", "tune-a-video") in STUDIES["steps"].pairs
     choices, table = STUDIES["choices"], STUDIES["table1"]
     assert not {*choices.themes} & {*table.themes} and not {*choices.seeds} & {*table.seeds}
 
@@ -50,7 +53,7 @@ def test_arms_are_chosen_by_name():
     config = ReproduceConfig(arms=["published", "first-frame"], seeds=[4])
     study = chosen_study(config, "table1")
     assert [arm.name for arm in study.arms] == ["true clips", "published", "first-frame"]
-    assert (study.own, study.rivals, study.seeds) == ("published", ("first-frame",), (4,))
+    assert (study.pairs, study.seeds) == ((("published", "first-frame"),), (4,))
     with pytest.raises(ValueError, match="did you mean 'published'"):
         chosen_study(ReproduceConfig(arms=["publishd"]), "table1")
 
@@ -127,7 +130,7 @@ def test_findings_follow_the_intervals(shift, said):
     study = chosen_study(ReproduceConfig(), "memory")
     values = dict(enumerate(shift + 0.05 * np.array([-1, 1, -1, 1, -1, 1, 1, -1])))
     row = Row("recurrent", {}, True, 1.0, 1.0, 1.0, 1.0, 8, 12, 1, np.zeros(0))
-    table = Table(study, (row,), {"read-out zero": {"truth": mean_interval(values)}}, {})
+    table = Table(study, (row,), {("recurrent", "read-out zero"): {"truth": mean_interval(values)}}, {})
     sentences = findings(table)
     assert said in sentences[0] and "paired over 8 cells" in sentences[0]
     assert sentences[1] == "4 of 12 cells are not computed yet." and "recurrent (1)" in sentences[2]

@@ -46,8 +46,9 @@ def test_all_cells_are_there_and_none_is_computed_again(computed):
     assert result["step_seconds"] > 0 and result["peak_bytes"] > 0
     assert {"truth", "truth_rhythm", "clip_temp", "warping_error"} <= result["videos"][0]["scores"].keys()
     assert len(result["videos"][0]["subject_by_frame"]) == 4
-    trainings = [path for path in (config.output / "trainings").iterdir() if path.is_dir()]
+    trainings = list((config.output / "trainings").iterdir())
     assert len(trainings) == 4 and all((path / "training.json").is_file() for path in trainings)
+    assert not list(config.output.rglob("checkpoints"))
 
 
 def test_the_same_seeds_give_the_same_numbers(computed, tmp_path):
