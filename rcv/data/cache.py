@@ -59,7 +59,10 @@ class Cache:
                 part.write_bytes(_digest(key, payload) + payload)
         except OSError as error:
             self.writable = False
-            logger.warning("the cache keeps nothing more: %s", error)
+            reason = os.strerror(error.errno) if error.errno else error
+            logger.warning(
+                "cache: nothing more is kept in %s (%s); choose another folder, or none", self.folder, reason
+            )
 
     def prune(self, most=DISK_BYTES):
         """Remove the entries that were not used for longest until `most` bytes remain, and what killed writes left."""

@@ -164,7 +164,7 @@ def test_a_full_disk_ends_the_cache_and_not_the_run(quick, tmp_path, monkeypatch
     monkeypatch.setattr(Path, "write_bytes", refused)
     config = FinetuneConfig(**quick, cache=str(tmp_path / "cache"), output=tmp_path / "run")
     assert finetune(config, show_progress=False).losses == expected.losses
-    told = [record for record in caplog.records if "cache keeps nothing more" in record.getMessage()]
+    told = [record for record in caplog.records if "nothing more is kept" in record.getMessage()]
     assert len(told) == 1 and os.strerror(errno.ENOSPC) in told[0].getMessage()
     assert not list((tmp_path / "cache").rglob("*.part"))
 
