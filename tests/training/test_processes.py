@@ -17,6 +17,7 @@ from rcv.training.checkpoint import newest_checkpoint
 from rcv.training.log import Record, Validation, read_log
 from rcv.training.processes import check_replicated, naming_lost_processes
 from rcv.training.resume import check_agreement
+from tests.training.clip_files import write_clip
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ROOT / "docs" / "accelerate"
@@ -82,6 +83,15 @@ def alone(settings, output, **changes):
     return finetune(config, show_progress=False)
 
 
+def with_clips_of_two_shapes(settings, folder):
+    """Settings for other clips, which buckets tell apart, and with a cache that processes share."""
+    for number in range(4):
+        size = (32, 32) if number % 2 else (32, 48)
+        write_clip(folder / "clips", f"{number}.mp4", size=size, seed=number, caption=f"square {number}")
+    kept = {name: value for name, value in settings.items() if name != "frames"}
+    return {**kept, "clips": folder / "clips", "cache": str(folder / "cache")}
+
+
 def accelerate(name, *options):
     return ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / name), *options]
 
@@ -128,13 +138,16 @@ def test_only_what_tells_of_a_lost_process_is_named_so():
         ({}, 1e-5),
         ({"preset": "streaming", "window": 2}, 1e-5),
         ({**EVERYTHING, "checkpoint_every": 2, "steps": 9}, 1e-5),
+        ({"buckets": "3x32x32,4x32x48", "flip": 0.5, "caption_drop": 0.3}, 1e-5),
         # of half a loss more gradients underflow: not the processes' doing
         ({"precision": "fp16", "preset": "paper", "noise": "shared"}, 1e-4),
     ],
-    ids=["whole", "windows", "validation, average, debiased", "fp16, paper"],
+    ids=["whole", "windows", "validation, average, debiased", "buckets, shared cache", "fp16, paper"],
 )
 def test_two_processes_equal_one_with_twice_the_batches(quick, tmp_path, changes, difference):
     settings = {**quick, **changes}
+    if "buckets" in changes:
+        settings = with_clips_of_two_shapes(settings, tmp_path)
     one = alone(settings, tmp_path / "one")
     (said,) = ended(process := start(settings, tmp_path / "two", tmp_path, TORCHRUN))
     assert process.returncode == 0, said
