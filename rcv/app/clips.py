@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcv.training.clips import ClipFolder, ClipsError, find_clips, read_caption
-from rcv.video import probe, read_video
+from rcv.data.cache import open_cache
+from rcv.data.entries import ClipsError
+from rcv.data.folders import folder_entries
+from rcv.data.survey import survey
+from rcv.video import read_video
 from rcv.video.fitting import resize
 from rcv.world import render_clip
 from rcv.world.clips import clip_scenes
@@ -22,7 +25,7 @@ STRIP_HEIGHT = 96
 
 
 def folder_strips(config):
-    """Return the clips of a ClipsConfig's folder as the trainer would find them.
+    """Return the clips of a ClipsConfig's folder or table as the trainer would find them.
 
     Returns
     -------
@@ -30,29 +33,29 @@ def folder_strips(config):
         A strip of frames and a line for every clip that can be read; a sentence for every problem that would keep
         a run from starting.
     """
-    folder = config.clips.expanduser()
-    size = config.size or (STRIP_HEIGHT, STRIP_HEIGHT)
+    if config.size is None and not config.buckets:  # the base's own is not known yet, and shows nothing more
+        config = config.model_copy(update={"size": (STRIP_HEIGHT, STRIP_HEIGHT)})
+    source, cache = config.clips.expanduser(), open_cache(config.cache)
     try:
-        paths, _ = find_clips(folder)
+        found = survey(source, config.shapes(), config.stride, config.fps, cache)
     except ClipsError as error:
         return [], list(error.problems)
-    try:
-        ClipFolder(folder, config.frames, size, config.stride, cache_bytes=0)
-        problems = []
-    except ClipsError as error:
-        problems = list(error.problems)
-    strips = []
-    for path in paths:
-        caption, _ = read_caption(path)
-        try:
-            info = probe(path)
-            taken = np.linspace(0, info.frames - 1, min(STRIP_FRAMES, info.frames)).astype(int)
-            strip = _strip(read_video(path, indices=taken).frames)
-        except (ValueError, OSError):  # among the problems already
-            continue
-        told = f"{info.frames} frames, {info.fps:g} a second, {info.height}x{info.width}"
-        strips.append((strip, f"{path.name}: {caption or 'no caption'} ({told})"))
-    return strips, problems
+    problems = list(dict.fromkeys(problem for one in found for problem in one.problems))
+    return [(_taken(one), _line(one)) for one in found if one.facts is not None], problems
+
+
+def _taken(found):
+    """The strip of a Surveyed clip: of the frames that count."""
+    numbers = np.asarray(found.clip.indices if found.clip else range(len(found.facts.times)))
+    numbers = numbers[np.linspace(0, len(numbers) - 1, min(STRIP_FRAMES, len(numbers))).astype(int)]
+    return _strip(read_video(found.entry.path, indices=numbers).frames)
+
+
+def _line(found):
+    said = found.as_dict()
+    height, width = said["size"]
+    shape = f"{said['frames']} frames, {said['fps']:g} a second, {height}x{width}"
+    return f"{said['name']}: {said['caption'] or 'no caption'} ({shape})"
 
 
 def theme_strips(config, seed):
@@ -95,8 +98,8 @@ def keep_uploads(files, caption, folder):
             raise ValueError(f"two of the files are called {name}; rename one of them")
         shutil.copyfile(file, kept / name)
     if caption.strip():
-        for clip in find_clips(kept)[0]:
-            text = clip.with_suffix(".txt")
+        for entry in folder_entries(kept):
+            text = entry.path.with_suffix(".txt")
             if not text.exists():
                 text.write_text(caption.strip() + "\n", encoding="utf-8")
     return kept
