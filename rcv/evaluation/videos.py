@@ -8,9 +8,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from rcv.training.clips import VIDEO_SUFFIXES, caption_path
+from rcv.data.captions import caption_name
+from rcv.data.folders import VIDEO_SUFFIXES
 from rcv.video import frames_as_uint8, read_video
-from rcv.video.reading import IMAGE_SUFFIXES, numeric_key
+from rcv.video.images import IMAGE_SUFFIXES, numeric_key
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 NAME_COLUMNS = ("video", "name", "file", "file_name", "path")
@@ -139,7 +140,7 @@ def _in_folder(folder):
 
 
 def _beside(path):
-    file = caption_path(path)
+    file = path.with_name(caption_name(path))
     try:
         prompt = " ".join(_text(file).split())
     except FileNotFoundError:
