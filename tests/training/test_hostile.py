@@ -58,8 +58,7 @@ def test_a_disk_that_fills_up_loses_nothing_before_it(quick, tmp_path, monkeypat
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(("value", "precision"), [(math.inf, "fp32"), (math.nan, "fp16")])
 def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
     quick, tmp_path, monkeypatch, precision, value
 ):
