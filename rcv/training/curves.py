@@ -1,11 +1,11 @@
 """curves.png of a run: losses and learning rate over its steps."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from rcv.training.log import Evaluation, Record, read_log
-from rcv.video import replacing
 
 EVALUATIONS = {
     "eval_losses.csv": "fixed draws of the clips",
@@ -72,7 +72,7 @@ def write_curves(folder):
     norms.plot(steps, [record.gradient_norm for record in records], color="0.6", linewidth=0.7)
     norms.set_ylabel("gradient norm", color="0.4")
     norms.set_ylim(0, None)
-    path = folder / "curves.png"
-    with replacing(path) as part:
-        FigureCanvasAgg(figure).print_png(part)
+    path, temporary = folder / "curves.png", folder / ".curves.png.tmp"
+    FigureCanvasAgg(figure).print_png(temporary)
+    os.replace(temporary, path)
     return path

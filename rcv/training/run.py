@@ -179,7 +179,7 @@ def _run(trainer, pipeline, accelerator, done, show_progress):
         try:
             if done is None:
                 evaluate()
-                sight.sample(0)
+            sight.sample(trainer.step)
             over = any_process(trainer.early_stop.over, accelerator)
             while trainer.step < settings.steps and not over:
                 with _whole_steps_kept(trainer, folder, accelerator):

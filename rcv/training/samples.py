@@ -56,8 +56,12 @@ class Samples:
             ]
 
     def due(self, step, last=False):
-        """Return whether the run shows samples after `step` steps: every n steps and after the last one."""
-        return bool(self.every) and (last or step % self.every == 0 or step == self.settings.steps)
+        """Return whether samples of `step` are to be made: every n steps and after the last one, unless they exist.
+
+        A run that was killed while it made them makes them when it goes on.
+        """
+        asked = bool(self.every) and (last or step % self.every == 0 or step == self.settings.steps)
+        return asked and [prompt for prompt, _ in _videos(self._step_folder(step))] != self.prompts
 
     def write(self, step, interrupted=lambda: False):
         """Write the videos of the (averaged) weights; returns their (prompt, path), without what was interrupted.
@@ -69,7 +73,7 @@ class Samples:
         interrupted : callable
             Asked after every denoising step; once true, no more is made.
         """
-        folder = self.folder / f"step-{step:06d}"
+        folder = self._step_folder(step)
         paths = output_paths(folder / "video.gif", self.prompts)
         unet, written = self.pipeline.unet, []
         training, device = unet.training, unet.device
@@ -90,10 +94,16 @@ class Samples:
             unet.train(training)
         return written
 
-    def clear(self):
-        """Remove the samples of an earlier run."""
+    def clear(self, done):
+        """Remove samples of later steps than `done` (None: all), left by an earlier run, and what a kill cut short."""
         for folder in self.folder.glob("step-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            if done is None or folder.name > self._step_folder(done).name:
+                shutil.rmtree(folder, ignore_errors=True)
+        for part in self.folder.glob("step-*/.*.part.gif"):
+            part.unlink(missing_ok=True)
+
+    def _step_folder(self, step):
+        return self.folder / f"step-{step:06d}"
 
     def _latents(self, number, interrupted):
         """Denoised latents [1,C,F,h,w] of video `number`."""
@@ -126,8 +136,15 @@ class Samples:
 def last_samples(output):
     """Return the (prompt, path) of the newest sample videos in a run's folder."""
     for folder in sorted((Path(output) / "samples").glob("step-*"), reverse=True):
-        if (folder / PROMPTS).exists():
-            with open(folder / PROMPTS, newline="", encoding="utf-8") as file:
-                rows = [(row[1], folder / row[0]) for row in csv.reader(file) if len(row) == 2]
-            return [(prompt, path) for prompt, path in rows if path.exists()]
+        if videos := _videos(folder):
+            return videos
     return []
+
+
+def _videos(folder):
+    """The (prompt, path) of the sample videos of one step that are there, in the prompts' order."""
+    if not (folder / PROMPTS).exists():
+        return []
+    with open(folder / PROMPTS, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if len(row) == 2]
+    return [(prompt, folder / name) for name, prompt in rows if (folder / name).exists()]

@@ -1,6 +1,7 @@
 """What a run shows: the progress line, log.txt, curves, sample videos and trackers; the model card in the end."""
 
 import logging
+import time
 
 from rcv.training.curves import write_curves
 from rcv.training.model_card import write_model_card
@@ -39,13 +40,14 @@ class Sight:
         )
         self.main, self.interrupted, self._failed = main, interrupted, set()
         self.samples = self.tracker = None
+        self._draw_again = 0.0
         if not main:
             return
         self.tracker = self._attempt("tracker", open_tracker, self.settings, done)
         if self.settings.samples_every():
             self.samples = self._attempt("sample videos", Samples, trainer, pipeline)
-        if self.samples and done is None:
-            self.samples.clear()
+        if self.samples:
+            self.samples.clear(done)
 
     def __enter__(self):
         self.line.__enter__()
@@ -53,6 +55,8 @@ class Sight:
 
     def __exit__(self, *error):
         self.line.__exit__(*error)
+        if self.main:  # whatever ended the run, a loss that became infinite too
+            self._attempt("curves", write_curves, self.settings.output)
         if self.tracker:
             self._attempt("tracker", self.tracker.close)
 
@@ -76,12 +80,12 @@ class Sight:
         self._track(evaluation)
 
     def kept(self, step):
-        """Take note that everything up to `step` is on the disk: time to draw the curves."""
-        if not self.main:
-            return
-        if step:
-            RUN.info("checkpoint of step %s", step)
-        self._attempt("curves", write_curves, self.settings.output)
+        """Take note that everything up to `step` is on the disk, and draw the curves: for a twentieth of the time."""
+        RUN.info("checkpoint of step %s", step)
+        started = time.perf_counter()
+        if self.main and started >= self._draw_again:
+            self._attempt("curves", write_curves, self.settings.output)
+            self._draw_again = started + 20 * (time.perf_counter() - started)
 
     def sample(self, step, last=False):
         """Make the sample videos that are due after `step` steps, the `last` ones of a run or not."""

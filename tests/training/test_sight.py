@@ -215,6 +215,19 @@ def test_a_resumed_run_goes_on_in_the_same_files(shown, quick, tmp_path, monkeyp
     assert [record.step for record in read_log(tmp_path / "losses.csv", Record)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_samples_that_a_kill_cut_short_are_made_when_the_run_goes_on(quick, tmp_path):
+    settings = {**quick, "steps": 2, "sample_every": 1, "sample_steps": 1, "prompts": ["a fox", "a bear"]}
+    run(settings, tmp_path)
+    whole = set((tmp_path / "samples").rglob("*"))
+    assert len(whole) == 12
+    last = tmp_path / "samples" / "step-000002"
+    (last / "video-01-a-bear.gif").unlink()
+    (last / ".video-01.part.gif").write_text("half")
+    (tmp_path / "samples" / "step-000007").mkdir()  # of a run that was set back
+    run(settings, tmp_path)
+    assert set((tmp_path / "samples").rglob("*")) == whole
+
+
 def test_a_new_run_clears_the_samples_of_an_earlier_one(quick, tmp_path):
     (tmp_path / "samples" / "step-000900").mkdir(parents=True)
     run(quick, tmp_path, steps=1, sample_every=1, sample_steps=1)
