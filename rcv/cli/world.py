@@ -107,7 +107,7 @@ def evaluate_clip(
 
     Example:
 
-        rcv world evaluate-clip --groups 5
+        rcv world evaluate-clip --groups 4
     """
     from rcv.evaluation.clip import load_clip
     from rcv.world.retrieval import measure_retrieval

@@ -53,18 +53,20 @@ class ImageTextModel:
     @torch.no_grad()
     def text_features(self, prompts):
         """Return the features of a list of prompts, cut off where the model ends: float32 [n,D] of length 1."""
-        tokens = self.processor.tokenizer(
-            list(prompts),
-            padding=True,
-            truncation=True,
-            max_length=self.model.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        ).to(self.model.device)
-        return _unit(
-            self.model.get_text_features(
+        parts = []
+        for start in range(0, len(prompts), BATCH):
+            tokens = self.processor.tokenizer(
+                list(prompts[start : start + BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=self.model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self.model.device)
+            found = self.model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
-        )
+            parts.append(_unit(found))
+        return torch.cat(parts)
 
 
 def load_clip(path=None, device="cpu"):
