@@ -98,6 +98,10 @@ def _choice_arms():
         Arm("no bias", "recurrent(base=none)"),
         Arm("joint norms", "recurrent(group_norm=joint)"),
         Arm("causal", "streaming"),
+        Arm("debiased loss", "recurrent", {"debiased_loss": 1.0}),
+        Arm("captions dropped", "recurrent", {"caption_drop": 0.1}),
+        Arm("flipped", "recurrent", {"flip": 0.5}),
+        Arm("running mean", "recurrent", {"ema_decay": 0.99}),
     ]
     for strategy in ("shared", "autoregressive"):
         noise = {"strategy": strategy, "alpha": 0.5, "form": "variance_preserving"}

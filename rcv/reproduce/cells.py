@@ -78,6 +78,7 @@ class Cell:
             "eval_draws": 0,
             "workers": 0,
             "memory": "none",
+            "cache": str(config.output / "cache"),
             "gradient_checkpointing": "none",
             **arm.settings,
         }
@@ -112,7 +113,7 @@ class Cell:
         file = self.folder / "result.json"
         try:
             return _with_nan(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a file in the way: what writes says so
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

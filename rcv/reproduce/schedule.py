@@ -32,7 +32,7 @@ def compute_all(config, say):
     """
     ends = None if config.budget is None else time.time() + 60 * config.budget
     if config.jobs == 1:
-        _work(config, ends, os.getppid(), say)
+        _work(config, ends, None, say)
     else:
         context = multiprocessing.get_context("spawn")
         others = [
@@ -107,7 +107,7 @@ def _work(config, ends, parent, say):
     while left:
         busy = []
         for cell in left:
-            if (ends is not None and time.time() >= ends) or _orphaned(parent, config):
+            if (ends is not None and time.time() >= ends) or parent not in (None, os.getppid()):
                 return
             try:
                 result = compute_cell(cell, clip)
@@ -120,7 +120,3 @@ def _work(config, ends, parent, say):
         if busy:
             time.sleep(WAIT)
         left = [cell for cell in busy if cell.result() is None]
-
-
-def _orphaned(parent, config):
-    return config.jobs > 1 and os.getppid() != parent
