@@ -26,6 +26,8 @@ def test_an_unknown_name_suggests_the_nearest_and_a_file_comes_first(tmp_path, m
     with pytest.raises(ConfigError, match=r"16gb\.yaml: no such configuration file"):
         resolve(FinetuneConfig, "16gb.yaml", {})
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "8gb").mkdir()
+    assert resolve(FinetuneConfig, "8gb", {}).frames == 16
     (tmp_path / "16gb").write_text("frames: 5")
     assert resolve(FinetuneConfig, "16gb", {}).frames == 5
 
