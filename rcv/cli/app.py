@@ -48,16 +48,21 @@ def finetune(config):
 
         rcv finetune --config runs/mine/config.yaml --steps 600 --output runs/longer
 
+        rcv finetune --config 16gb --clips my-clips --base ~/models/stable-diffusion-v1-4 --output runs/mine
+
         rcv finetune --preset streaming --frames 64 --window 16 --output runs/long
     """
+    from accelerate import PartialState
+
     from rcv.training import finetune as run
 
     result = run(config)
-    console.print(
-        f'The adapter is {result.adapter}. Next: rcv generate "a prompt" --adapter {config.output}',
-        markup=False,
-        soft_wrap=True,
-    )
+    if PartialState().is_main_process:
+        console.print(
+            f'The adapter is {result.adapter}. Next: rcv generate "a prompt" --adapter {config.output}',
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def generate(config):
