@@ -3,7 +3,9 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from rcv.diffusion import VideoPipeline
@@ -20,6 +22,14 @@ PROMPTS = "prompts.csv"
 
 SHOWN_HEIGHT = 192
 """Smaller frames are written with larger pixels: a GIF of 64 pixels is hard to look at."""
+
+
+class SampleVideo(NamedTuple):
+    """A sample video as it was written: prompt, path, and frames uint8 [F,H,W,3] before the GIF's palette and scale."""
+
+    prompt: str
+    path: Path
+    frames: np.ndarray
 
 
 class Samples:
@@ -64,7 +74,7 @@ class Samples:
         return asked and [prompt for prompt, _ in _videos(self._step_folder(step))] != self.prompts
 
     def write(self, step, interrupted=lambda: False):
-        """Write the videos of the (averaged) weights; returns their (prompt, path), without what was interrupted.
+        """Write the videos of the (averaged) weights; returns the SampleVideos, without what was interrupted.
 
         Parameters
         ----------
@@ -85,9 +95,10 @@ class Samples:
                     latents = self._latents(number, interrupted)
                     if interrupted():
                         break
-                    frames = self.pipeline.iter_frames(latents[0])
+                    frames = np.stack(list(self.pipeline.iter_frames(latents[0])))
                     scale = max(1, SHOWN_HEIGHT // self.settings.size[0])
-                    written.append((self.prompts[number], write_video(path, frames, scale=scale)))
+                    write_video(path, frames, scale=scale)
+                    written.append(SampleVideo(self.prompts[number], path, frames))
                     with open(folder / PROMPTS, "a" if number else "w", newline="", encoding="utf-8") as file:
                         csv.writer(file).writerow([path.name, self.prompts[number]])
         finally:

@@ -7,6 +7,7 @@ from rcv.training.curves import write_curves
 from rcv.training.model_card import write_model_card
 from rcv.training.progress import ProgressLine
 from rcv.training.run_log import RUN
+from rcv.training.sample_metrics import SampleMetrics
 from rcv.training.samples import Samples
 from rcv.training.trackers import open_tracker
 
@@ -39,7 +40,7 @@ class Sight:
             self.settings.steps, trainer.step, show_progress and main, trainer.accelerator.device
         )
         self.main, self.interrupted, self._failed = main, interrupted, set()
-        self.samples = self.tracker = None
+        self.samples = self.tracker = self.metrics = None
         self._draw_again = 0.0
         if not main:
             return
@@ -48,6 +49,9 @@ class Sight:
             self.samples = self._attempt("sample videos", Samples, trainer, pipeline)
         if self.samples:
             self.samples.clear(done)
+        if self.samples and self.settings.sample_clip:
+            device = trainer.accelerator.device
+            self.metrics = self._attempt("metrics of samples", SampleMetrics, self.settings, device)
 
     def __enter__(self):
         self.line.__enter__()
@@ -70,14 +74,14 @@ class Sight:
         line = self.line.update(record)
         if line is not None:
             RUN.info("%s", line)
-        self._track(record)
+        self._track(numbers_of(record), record.step)
 
     def evaluated(self, evaluation):
         """Take an evaluation: a named tuple of the step and losses by name."""
-        losses = {name: value for name, value in evaluation._asdict().items() if name != "step"}
+        losses = numbers_of(evaluation)
         named = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
         RUN.info("step %s  %s", evaluation.step, named)
-        self._track(evaluation)
+        self._track(losses, evaluation.step)
 
     def kept(self, step):
         """Take note that everything up to `step` is on the disk, and draw the curves: for a twentieth of the time."""
@@ -93,15 +97,19 @@ class Sight:
             return
         with self.line.busy("sampling"):
             videos = self._attempt("sample videos", self.samples.write, step, self.interrupted)
-        if videos:
-            RUN.info("samples in %s", videos[0][1].parent)
-            if self.tracker:
-                self._attempt("tracker", self.tracker.show, videos, step)
-
-    def _track(self, record):
+        if not videos:
+            return
+        RUN.info("samples in %s", videos[0].path.parent)
         if self.tracker:
-            values = {name: value for name, value in record._asdict().items() if name != "step"}
-            self._attempt("tracker", self.tracker.log, values, record.step)
+            self._attempt("tracker", self.tracker.show, videos, step)
+        means = self._attempt("metrics of samples", self.metrics.measure, videos) if self.metrics else None
+        if means:
+            RUN.info("samples  %s", ", ".join(f"{name} {value:.4g}" for name, value in means.items()))
+            self._track({f"samples/{name}": value for name, value in means.items()}, step)
+
+    def _track(self, values, step):
+        if self.tracker:
+            self._attempt("tracker", self.tracker.log, values, step)
 
     def _attempt(self, what, function, *args):
         """What `function(*args)` returns; None, after one warning, if it fails or `what` has failed before."""
@@ -113,6 +121,11 @@ class Sight:
             self._failed.add(what)
             _warn(f"{what} left out from here on", error, "the run goes on")
             return None
+
+
+def numbers_of(row):
+    """Return {name: value} of a row of a log, without its step."""
+    return {name: value for name, value in row._asdict().items() if name != "step"}
 
 
 def show_finished(adapter):

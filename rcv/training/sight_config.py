@@ -22,6 +22,11 @@ class SightConfig(Config):
         "clips if left out.",
     )
     sample_steps: int = Field(25, ge=1, description="Denoising steps of a sample video.")
+    sample_clip: str | None = Field(
+        None,
+        description="Folder of a CLIP model that sample videos are measured with (metrics.csv beside them), or "
+        "embedded, the motion world's own. Not measured if left out.",
+    )
     tracker: str = Field(
         "none", description="tensorboard or wandb: a program that gets all numbers and sample videos as well."
     )

@@ -46,11 +46,11 @@ class TensorBoard:
         self.tracker.log(values, step=step)
 
     def show(self, videos, step):
-        """Show GIFs [(prompt, path)] of a step: TensorBoard plays them as they are, encoded."""
+        """Show the SampleVideos of a step: TensorBoard plays GIFs as they are, encoded."""
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        for number, (prompt, path) in enumerate(videos):
+        for number, (prompt, path, _) in enumerate(videos):
             with Image.open(path) as opened:
                 width, height = opened.size
             picture = Summary.Image(
@@ -80,12 +80,12 @@ class WeightsAndBiases:
         self.tracker.log(values, step=step)
 
     def show(self, videos, step):
-        """Show GIFs [(prompt, path)] of a step."""
+        """Show the SampleVideos of a step."""
         import wandb
 
         shown = {
             f"samples/{number:02d}": wandb.Video(str(path), caption=prompt, format="gif")
-            for number, (prompt, path) in enumerate(videos)
+            for number, (prompt, path, _) in enumerate(videos)
         }
         self.tracker.log(shown, step=step)
 

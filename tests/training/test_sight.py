@@ -15,6 +15,7 @@ from rcv.training import sight as sight_module
 from rcv.training.log import Record, read_log
 from rcv.training.samples import last_samples
 from rcv.video import read_video
+from tests.tiny import make_tiny_clip
 
 SHOWN = {"sample_every": 4, "prompts": ["a fox", "a|bear"], "sample_steps": 2, "tracker": "tensorboard"}
 
@@ -24,7 +25,8 @@ def shown(base, clips, tmp_path_factory):
     """A run with everything to be seen: its folder and its FinetuneResult."""
     settings = {"base": base, "clips": clips, "frames": 3, "steps": 6, "learning_rate": 1e-2, "eval_draws": 2}
     folder = tmp_path_factory.mktemp("shown") / "run"
-    config = FinetuneConfig(**settings, **SHOWN, checkpoint_every=3, output=folder)
+    clip = make_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny")
+    config = FinetuneConfig(**settings, **SHOWN, sample_clip=str(clip), checkpoint_every=3, output=folder)
     return folder, finetune(config, show_progress=False)
 
 
@@ -119,6 +121,28 @@ def test_numbers_and_videos_reach_tensorboard(shown):
 
 def failing(*_):
     raise RuntimeError("not today")
+
+
+def test_samples_are_measured(shown):
+    import csv
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with open(shown[0] / "samples" / "step-000006" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prompt"] for row in rows] == ["a fox", "a|bear"]
+    scores = [float(row["clip_score"]) for row in rows]
+    assert all(-100 <= score <= 100 for score in scores)
+    events = EventAccumulator(str(shown[0] / "tensorboard")).Reload().Scalars("samples/clip_score")
+    assert [event.step for event in events] == [0, 4, 6]
+    assert events[-1].value == pytest.approx(sum(scores) / 2, rel=1e-5)
+
+
+def test_metrics_that_cannot_be_taken_are_warned_of_once(quick, tmp_path, caplog):
+    settings = {"steps": 1, "sample_every": 1, "sample_steps": 1, "prompts": ["a fox"]}
+    run(quick, tmp_path, **settings, sample_clip=str(tmp_path / "nowhere"))
+    assert caplog.text.count("metrics of samples left out from here on (FileNotFoundError: ") == 1
+    assert len(last_samples(tmp_path)) == 1
 
 
 class FailingTracker:

@@ -44,7 +44,7 @@ def test_wandb_gets_settings_numbers_and_videos(wandb, tmp_path):
     settings = FinetuneConfig(tracker="wandb", output=tmp_path / "walking", seed=4)
     tracker = open_tracker(settings, None)
     tracker.log({"loss": 0.5}, 3)
-    tracker.show([("a fox", tmp_path / "0.gif"), ("a bear", tmp_path / "1.gif")], 3)
+    tracker.show([("a fox", tmp_path / "0.gif", None), ("a bear", tmp_path / "1.gif", None)], 3)
     tracker.close()
     assert [call[0] for call in wandb] == ["init", "config", "log", "log", "finish"]
     assert wandb[0][1]["project"] == "rcv" and wandb[0][1]["name"] == "walking"
@@ -68,7 +68,7 @@ def test_a_resumed_run_takes_lost_steps_back_from_tensorboard(tmp_path):
         for step in steps:
             tracker.log({"loss": step if done else -step}, step)
         Image.new("RGB", (4, 4)).save(tmp_path / "0.gif")
-        tracker.show([("a fox", tmp_path / "0.gif")], steps[-1])
+        tracker.show([("a fox", tmp_path / "0.gif", None)], steps[-1])
         tracker.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [
