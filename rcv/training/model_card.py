@@ -61,7 +61,7 @@ def write_model_card(folder, license=None):
         license = earlier.data.license if earlier is not None else None
     if license in (None, UNKNOWN):
         license = "apache-2.0" if own else UNKNOWN
-    samples = last_samples(folder)
+    samples = last_samples(folder, said.get("steps"))  # with patience the weights are not the last ones
     data = ModelCardData(
         library_name=LIBRARY,
         license=license,
@@ -126,7 +126,7 @@ def _text(folder, said, settings, license, samples):
         f"An adapter of rcv (`{LIBRARY}`): the text-to-image model {shown_base}, finetuned on "
         f"{len(clips)} clips of one motion to make videos of it. `adapter.safetensors` holds the trained weights "
         "alone; it needs the base.",
-        *(["## Samples", *_pictures(folder, samples)] if samples else []),
+        *_pictures(folder, samples),
         "## Use",
         f"```sh\npip install {LIBRARY}\nrcv generate {_quoted(prompt)} --adapter .{argument} --output video.mp4\n```",
         f"```python\n{imported}from rcv import VideoPipeline\n\n"
@@ -155,6 +155,8 @@ def _text(folder, said, settings, license, samples):
 
 
 def _pictures(folder, samples):
+    if samples:
+        yield f"## Samples after step {int(samples[0][1].parent.name.removeprefix('step-'))}"
     for prompt, file in samples:
         link = file.relative_to(folder).as_posix()
         yield f"![{_line(prompt).replace('[', '(').replace(']', ')')}]({link})\n*{_line(prompt)}*"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rcv.diffusion.adapters import adapter_description
 from rcv.training.adapter import ADAPTER_FILE
 from rcv.training.export import MODEL_INDEX
 from rcv.training.lora import LORA_FILE
@@ -92,7 +93,8 @@ def push(folder, repo, *, public=False, license=None, message=None, api=None):
 def _patterns(folder):
     """The files to upload of what the folder holds; None for all of them."""
     if (folder / ADAPTER_FILE).is_file():
-        samples = {path.parent.relative_to(folder).as_posix() for _, path in last_samples(folder)}
+        shown = last_samples(folder, adapter_description(folder).get("steps"))
+        samples = {path.parent.relative_to(folder).as_posix() for _, path in shown}
         return [*RUN_FILES, *(f"{name}/*" for name in samples)]
     if (folder / MODEL_INDEX).is_file():
         return None

@@ -144,10 +144,11 @@ class Samples:
         ).frames
 
 
-def last_samples(output):
-    """Return the (prompt, path) of the newest sample videos in a run's folder."""
+def last_samples(output, step=None):
+    """Return the (prompt, path) of the newest sample videos in a run's folder, of those up to `step` if it is given."""
     for folder in sorted((Path(output) / "samples").glob("step-*"), reverse=True):
-        if videos := _videos(folder):
+        behind = step is not None and folder.name > f"step-{step:06d}"
+        if not behind and (videos := _videos(folder)):
             return videos
     return []
 

@@ -48,7 +48,7 @@ class Sight:
         if self.settings.samples_every():
             self.samples = self._attempt("sample videos", Samples, trainer, pipeline)
         if self.samples:
-            self.samples.clear(done)
+            self._attempt("sample videos", self.samples.clear, done)
         if self.samples and self.settings.sample_clip:
             device = trainer.accelerator.device
             self.metrics = self._attempt("metrics of samples", SampleMetrics, self.settings, device)

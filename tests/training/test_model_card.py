@@ -38,7 +38,7 @@ def run(unet, tmp_path):
             "frames": 3,
             "seed": 7,
         }
-        save_adapter(unet, tmp_path, **said)
+        save_adapter(unet, tmp_path, steps=9, **said)
         given = {"steps": 9, "frames": 3, "size": (32, 32), "seed": 7, **settings}
         FinetuneConfig(**given).write_yaml(tmp_path / "config.yaml")
         (tmp_path / "eval_losses.csv").write_text("step,eval_loss\n0,0.5\n9,0.25\n")
@@ -87,6 +87,18 @@ def test_a_prompt_is_one_argument_of_a_shell(run, tmp_path):
     assert "](samples/step-000009/video.gif)" in card.text
     (command,) = (line for line in card.text.splitlines() if line.startswith("rcv generate"))
     assert shlex.split(command)[2] == prompt
+
+
+def test_samples_are_those_of_the_adapter_s_weights(run):
+    folder = run()
+    for step in (5, 12):  # with patience the run went on behind its best step, 9
+        sample = folder / "samples" / f"step-{step:06d}"
+        sample.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(sample / "video.gif")
+        (sample / PROMPTS).write_text("video.gif,a fox\n")
+    text = ModelCard.load(write_model_card(folder)).text
+    assert "## Samples after step 5\n" in text and "step-000005/video.gif" in text
+    assert "step-000012" not in text
 
 
 def test_a_base_of_the_hub_is_named_and_a_path_is_not(run, tmp_path):
