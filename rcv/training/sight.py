@@ -93,7 +93,9 @@ class Sight:
 
     def sample(self, step, last=False):
         """Make the sample videos that are due after `step` steps, the `last` ones of a run or not."""
-        if self.interrupted() or not (self.samples and self.samples.due(step, last)):
+        if self.samples is None or self.interrupted():
+            return
+        if not self._attempt("sample videos", self.samples.due, step, last):
             return
         with self.line.busy("sampling"):
             videos = self._attempt("sample videos", self.samples.write, step, self.interrupted)

@@ -252,6 +252,14 @@ def test_samples_that_a_kill_cut_short_are_made_when_the_run_goes_on(quick, tmp_
     assert set((tmp_path / "samples").rglob("*")) == whole
 
 
+def test_a_damaged_list_of_samples_ends_nothing(quick, tmp_path, caplog):
+    settings = {**quick, "steps": 1, "sample_every": 1, "sample_steps": 1, "prompts": ["a fox"]}
+    run(settings, tmp_path)
+    (tmp_path / "samples" / "step-000001" / "prompts.csv").write_bytes(b"\xff\xfe")
+    run(settings, tmp_path)
+    assert caplog.text.count("sample videos left out from here on (UnicodeDecodeError") == 1
+
+
 def test_a_new_run_clears_the_samples_of_an_earlier_one(quick, tmp_path):
     (tmp_path / "samples" / "step-000900").mkdir(parents=True)
     run(quick, tmp_path, steps=1, sample_every=1, sample_steps=1)
