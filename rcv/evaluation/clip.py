@@ -111,7 +111,8 @@ def load_clip(path=None, device="cpu"):
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} cannot be loaded as a CLIP model: {error}") from error
-    return ImageTextModel(model.eval().to(device), processor, str(folder))
+    name = "the motion world's CLIP" if path is None else str(folder)
+    return ImageTextModel(model.eval().to(device), processor, name)
 
 
 def _unit(features):

@@ -4,33 +4,42 @@ import csv
 import json
 import math
 
+from rich.markup import escape
 from rich.table import Table
 
 from rcv.evaluation.scores import METRICS
 from rcv.video import replacing
 
 COLUMNS = {
-    "clip_score": ("CLIP-Score ↑", "{:.2f}"),
-    "clip_temp": ("CLIP-Temp ↑", "{:.2f}"),
-    "warping_error": ("warping ↓ ×10³", "{:.3f}"),
-    "motion": ("motion %", "{:.3f}"),
-    "background_consistency": ("background ↑", "{:.3f}"),
-    "flicker": ("flicker ↑", "{:.3f}"),
+    "clip_score": ("Score", "{:.2f}"),
+    "clip_temp": ("Temp", "{:.2f}"),
+    "warping_error": ("warp", "{:.3f}"),
+    "motion": ("motion", "{:.3f}"),
+    "background_consistency": ("backgr.", "{:.3f}"),
+    "flicker": ("flicker", "{:.3f}"),
 }
+LEGEND = (
+    "Score, Temp: CLIP-Score and CLIP-Temp by {clip}; warp: warping error x 1000 by {flow}, lower is better; "
+    "motion: per cent of the shorter side a frame; backgr.: background consistency"
+)
 
 
 def evaluation_table(evaluation):
     """Return the main metrics as a rich Table: a row a video, and the means."""
-    table = Table("video", *(title for title, _ in COLUMNS.values()), title=f"CLIP {evaluation.clip}")
+    # escaped: names may hold what rich takes for its markup
+    legend = escape(LEGEND.format(clip=evaluation.clip, flow=evaluation.flow))
+    table = Table("video", *(title for title, _ in COLUMNS.values()), caption=legend, caption_justify="left")
     judged = evaluation.reference_motion is not None
     if judged:
-        table.add_column("moves as reference")
+        table.add_column("as ref.")
     for column in table.columns[1:]:
         column.justify = "right"
     for video in evaluation.videos:
         cells = _cells(video.scores) if video.scores else ["-"] * len(COLUMNS)
         style = "red" if video.problems else ""
-        table.add_row(video.path.name, *cells, *([_answer(video.moves_as_reference)] * judged), style=style)
+        table.add_row(
+            escape(video.path.name), *cells, *([_answer(video.moves_as_reference)] * judged), style=style
+        )
     table.add_section()
     table.add_row("mean", *_cells(evaluation.means), *([_answer(evaluation.moves_as_reference)] * judged))
     return table
@@ -45,10 +54,13 @@ def motion_verdict(evaluation):
         )
     moving = [video for video in evaluation.videos if video.moves_as_reference is not None]
     alike = sum(video.moves_as_reference for video in moving)
-    mean = "is" if evaluation.moves_as_reference else "is not"
+    within, count = (
+        ("lies within", "count") if evaluation.moves_as_reference else ("is not within", "do not count")
+    )
     return (
-        f"CLIP-Temp, warping error and flicker count where motion lies within 20 % of the true clips' "
-        f"{evaluation.reference_motion:.3f} %: {alike} of {len(moving)} videos do, and the mean {mean} there."
+        f"The mean motion {evaluation.means['motion']:.3f} % {within} 20 % of the true clips' "
+        f"{evaluation.reference_motion:.3f} %, so CLIP-Temp, warping error and flicker {count} for the set. "
+        f"By themselves, {alike} of {len(moving)} videos move within 20 % of it."
     )
 
 

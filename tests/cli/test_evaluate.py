@@ -48,9 +48,10 @@ def test_a_good_set_prints_a_table_and_succeeds(rcv, clip, videos, tmp_path):
 
 def test_problems_go_to_standard_error_and_the_exit_status(rcv, clip, videos):
     (videos / "c.mp4").write_bytes(b"")
+    (videos / "a.npy").rename(videos / "[red]a.npy")
     status, out, err = rcv("evaluate", videos, "--prompts", "a red fox", "--clip", clip)
     assert status == 1
-    assert "c.mp4: empty file" in err and "a.npy" in out
+    assert "c.mp4: empty file" in err and "[red]a.npy" in out
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_consistency_counts_where_motion_is_like_the_true_clips(found):
     assert answers["single"] is None and answers["broken"] is None
     # one in five is still: the mean motion is just 20 % below
     assert answers["smaller"] is False  # the same pixels a frame are twice the share of half the side
-    assert "5 of 7 videos do" in motion_verdict(found)
+    assert "5 of 7 videos move within 20 %" in motion_verdict(found)
 
 
 def test_the_files_hold_everything_and_nothing_undefined_as_a_number(found, tmp_path):
@@ -92,6 +92,13 @@ def test_without_true_clips_the_verdict_asks_for_them(mixed, clip):
     assert found.reference_motion is None and found.moves_as_reference is None
     assert found.all_problems() == ()
     assert "--reference" in motion_verdict(found)
+
+
+def test_a_set_that_moves_otherwise_is_told_that_its_consistency_does_not_count(mixed, clip):
+    still = evaluate_videos([mixed / "still.npy"], clip, "a red fox", reference=[mixed / "a.npy"])
+    assert still.moves_as_reference is False and "do not count" in motion_verdict(still)
+    alike = evaluate_videos([mixed / "b.npy"], clip, "a red fox", reference=[mixed / "a.npy"])
+    assert alike.moves_as_reference is True and "flicker count for the set" in motion_verdict(alike)
 
 
 def test_true_clips_that_cannot_be_read_are_named(mixed, clip):
