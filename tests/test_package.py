@@ -48,7 +48,14 @@ def test_the_wheel_has_one_top_level_package(wheel_names):
 
 @pytest.mark.parametrize(
     "name",
-    ["rcv/kernels/__init__.py", "rcv/py.typed", "rcv/csrc/manifest.json", "rcv/study/static/study.js"],
+    [
+        "rcv/kernels/__init__.py",
+        "rcv/py.typed",
+        "rcv/csrc/manifest.json",
+        "rcv/study/static/study.js",
+        "rcv/training/cards/16gb.yaml",
+        "rcv/assets/world/clip/model.safetensors",
+    ],
 )
 def test_the_wheel_holds(wheel_names, name):
     assert name in wheel_names
