@@ -99,7 +99,7 @@ world.command("pretrain-clip")(command(ClipConfig, pretrain_clip))
 def evaluate_clip(
     clip: Path | None = typer.Argument(None, help="Folder of a CLIP model; the motion world's if left out."),
     groups: int = typer.Option(
-        5, min=1, help="Groups of 64 frames, none of whose combinations was trained on."
+        4, min=1, max=4, help="Groups of 64 frames, none of whose combinations was trained on."
     ),
     seed: int = typer.Option(0, min=0, help="Of the scenes and the times that the frames show."),
 ):

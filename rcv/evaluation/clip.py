@@ -77,6 +77,7 @@ def load_clip(path=None, device="cpu"):
     path : path, optional
         CLIPModel and CLIPProcessor, as `save_pretrained` writes them or a model hub holds them; the motion world's
         own small CLIP if left out.
+    device : str or torch.device
 
     Raises
     ------
