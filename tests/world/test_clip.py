@@ -26,6 +26,7 @@ def test_a_missing_clip_is_said_with_what_to_do(monkeypatch, tmp_path):
         load_clip()
 
 
+@pytest.mark.slow
 def test_it_tells_unseen_frames_apart():
     found = measure_retrieval(load_clip(), groups=1)
     assert found.frames == 64
