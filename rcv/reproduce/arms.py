@@ -102,6 +102,7 @@ def _choice_arms():
         Arm("captions dropped", "recurrent", {"caption_drop": 0.1}),
         Arm("flipped", "recurrent", {"flip": 0.5}),
         Arm("running mean", "recurrent", {"ema_decay": 0.99}),
+        Arm("three times the learning rate", "recurrent", {"learning_rate": 3e-3}),
     ]
     for strategy in ("shared", "autoregressive"):
         noise = {"strategy": strategy, "alpha": 0.5, "form": "variance_preserving"}

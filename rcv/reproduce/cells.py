@@ -13,6 +13,7 @@ from rcv.training.adapter import library_versions
 from rcv.training.config import FinetuneConfig
 from rcv.training.setup import base_fingerprint, base_path
 from rcv.video import replacing
+from rcv.world.model import clip_path
 
 TRAINING_CODE = ("rcv.training.run",)
 CELL_CODE = ("rcv.reproduce.sample", "rcv.reproduce.prompts")
@@ -97,7 +98,7 @@ class Cell:
                 "prompts": [[group, repr(scene)] for group, scene in self.prompts],
                 "frames": self.frames,
                 "sampling": [config.sampling_steps, config.guidance_scale, self.seed],
-                "clip": str(config.clip),
+                "clip": _base_digest(str(config.clip or clip_path())),
                 "code": code_digest(*CELL_CODE),
                 "versions": library_versions(),
             }
@@ -147,7 +148,7 @@ def write_result(folder, result):
         part.write_text(json.dumps(_without_nan(result), indent=1), encoding="utf-8")
 
 
-_base_digest = cache(base_fingerprint)
+_base_digest = cache(base_fingerprint)  # of a CLIP's folder as well
 
 
 def _digest(described):

@@ -1,5 +1,7 @@
 """The most memory that a piece of work takes."""
 
+import ctypes
+import gc
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +32,16 @@ def peak_memory():
 
 
 def _reset_resident_peak():
-    """Start the process's high-water mark again; returns what is resident now, None where the system cannot do it."""
+    """Start the process's high-water mark again; returns what is resident now, None where the system cannot do it.
+
+    What earlier work has freed is given back first, or this one would fill it unseen.
+    """
+    gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)
         Path(f"/proc/{os.getpid()}/clear_refs").write_text("5")
         return _status("VmRSS")
-    except (OSError, StopIteration):
+    except (OSError, AttributeError, StopIteration):
         return None
 
 

@@ -86,9 +86,6 @@ def estimate(config):
 
 
 def _work_alone(config, ends, parent):
-    import torch
-
-    torch.set_num_threads(1)
     try:
         _work(config, ends, parent, lambda line: print(line, flush=True))
     except (ValueError, OSError, MemoryError) as error:  # as the command shows them
@@ -99,6 +96,17 @@ def _work_alone(config, ends, parent):
 
 def _work(config, ends, parent, say):
     """Compute cells until none is left, the time is over, or the process that began this one is gone."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums depend on the number of threads, and numbers must not depend on --jobs
+    try:
+        _compute_missing(config, ends, parent, say)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compute_missing(config, ends, parent, say):
     from rcv.evaluation.clip import load_clip
     from rcv.reproduce.compute import compute_cell
 

@@ -12,6 +12,7 @@ from rcv.reproduce.config import ReproduceConfig
 from rcv.reproduce.cut import cut_memory
 from rcv.reproduce.findings import findings
 from rcv.reproduce.intervals import mean_interval, paired_interval
+from rcv.reproduce.peak import peak_memory
 from rcv.reproduce.prompts import hidden_subject, prompt_scenes
 from rcv.reproduce.table import Row, Table
 from rcv.training.config import FinetuneConfig
@@ -181,3 +182,13 @@ def test_what_cannot_be_cut():
         cut_memory(unet, "readout")
     with pytest.raises(ValueError, match="needs drive 'input'"):
         cut_memory(VideoUNet(**UNET_CONFIG, preset="recurrent(drive=feedback)"), "reset")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures the GPU's memory instead")
+def test_the_peak_is_of_the_block_alone():
+    for megabytes in (256, 64):
+        with peak_memory() as peak:
+            np.ones(megabytes * 125_000)
+        if peak.bytes is None:
+            pytest.skip("this system does not tell a process its peak")
+        assert 0.9 * megabytes * 1e6 < peak.bytes < (megabytes + 40) * 1e6
