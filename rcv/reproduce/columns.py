@@ -4,6 +4,7 @@ import math
 
 from rcv.reproduce.table import PARTS, SCORES, STILLNESS
 
+FIRST = ("truth", "clip_score", "clip_temp", "warping_error", "motion")
 DIGITS = {"clip_score": 2, "clip_temp": 2, "motion": 2, "warping_error": 2}
 MIB = 2**20
 SETTINGS = (
@@ -20,25 +21,30 @@ SETTINGS = (
 
 
 def headings():
-    """Return the headings of the table of arms."""
-    return ["arm", *SCORES.values(), *PARTS.values(), "training s", "s a step", "cell s", "peak MiB", "cells"]
+    """Return the headings of the table of arms: what decides and what it costs first."""
+    scores = {**SCORES, **PARTS}
+    first, rest = [scores[name] for name in FIRST], [scores[name] for name in scores if name not in FIRST]
+    return ["arm", *first, "training s", "peak MiB", "cells", *rest, "s a step", "cell s"]
 
 
 def cells(row):
-    """Return the texts of a Row, one a heading; scores that stillness decides are in brackets."""
-    scores = []
-    for name in (*SCORES, *PARTS):
-        text = interval_text(row.scores[name], DIGITS.get(name, 3))
-        scores.append(f"[{text}]" if name in STILLNESS and not row.counts and text != "-" else text)
+    """Return the texts of a Row, one a heading; what stillness decides is in brackets where it doesn't count."""
+    rest = [name for name in (*SCORES, *PARTS) if name not in FIRST]
     return [
         row.arm,
-        *scores,
+        *(_score(row, name) for name in FIRST),
         number(row.train_seconds, 1),
-        number(row.step_seconds, 3),
-        number(row.cell_seconds, 1),
         number(row.peak_bytes / MIB, 0),
         f"{row.cells} of {row.wanted}" + (f", {row.failed} diverged" if row.failed else ""),
+        *(_score(row, name) for name in rest),
+        number(row.step_seconds, 3),
+        number(row.cell_seconds, 1),
     ]
+
+
+def _score(row, name):
+    text = interval_text(row.scores[name], DIGITS.get(name, 3))
+    return f"[{text}]" if name in STILLNESS and not row.counts and text != "-" else text
 
 
 def interval_text(interval, digits=3, signed=False):

@@ -18,11 +18,10 @@ def findings(table):
         if interval.cells > 1:
             numbers += f" ({interval.low:+.3f} to {interval.high:+.3f})"
         told = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[interval.sign]
+        counted = f"{interval.cells} cell{'s' if interval.cells > 1 else ''}"
         few = "" if interval.cells >= LEAST_CELLS else "; too few to tell"
         told = told if not few else "against"
-        sentences.append(
-            f"{own} {told} {rival} on {SCORES['truth']}: {numbers}, paired over {interval.cells} cells{few}."
-        )
+        sentences.append(f"{own} {told} {rival} on {SCORES['truth']}: {numbers}, paired over {counted}{few}.")
     missing = sum(row.wanted - row.cells for row in table.rows)
     if missing:
         sentences.append(f"{missing} of {sum(row.wanted for row in table.rows)} cells are not computed yet.")
