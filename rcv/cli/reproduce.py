@@ -30,7 +30,7 @@ def reproduce(config):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     left, trainings, hours = estimate(config)
-    time = "" if hours is None else f", about {hours:.1f} hours"
+    time = "" if not hours else f", about {hours:.1f} hours"
     say(f"{left} cells to compute, with {trainings} trainings{time}")
     if config.estimate:
         return

@@ -1,10 +1,7 @@
 """What a study's numbers say, in sentences that follow from the intervals alone."""
 
-from rcv.reproduce.intervals import LEVEL
+from rcv.reproduce.intervals import LEAST_CELLS, LEVEL
 from rcv.reproduce.table import SCORES
-
-LEAST_CELLS = 6
-"""Fewer cells make a percentile interval too narrow to speak of."""
 
 
 def findings(table):
@@ -15,7 +12,7 @@ def findings(table):
         if interval.cells == 0:
             continue
         numbers = f"{interval.mean:+.3f}"
-        if interval.cells > 1:
+        if interval.cells >= LEAST_CELLS:
             numbers += f" ({interval.low:+.3f} to {interval.high:+.3f})"
         told = {1: "is better than", -1: "is worse than", 0: "cannot be told from"}[interval.sign]
         counted = f"{interval.cells} cell{'s' if interval.cells > 1 else ''}"

@@ -6,11 +6,13 @@ import numpy as np
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+LEAST_CELLS = 6
+"""Of fewer cells a percentile interval is too narrow to speak of."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the percentiles of its bootstrap distribution; nan where there is nothing. `cells` were resampled."""
+    """A mean and the percentiles of its bootstrap distribution, nan where cells are too few for them."""
 
     mean: float
     low: float
@@ -31,8 +33,8 @@ def mean_interval(values):
     numbers = np.array([value for _, value in sorted(values.items()) if np.isfinite(value)], dtype=np.float64)
     if not len(numbers):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    if len(numbers) == 1:
-        return Interval(float(numbers[0]), float("nan"), float("nan"), 1)
+    if len(numbers) < LEAST_CELLS:
+        return Interval(float(numbers.mean()), float("nan"), float("nan"), len(numbers))
     draws = np.random.default_rng(0).integers(len(numbers), size=(RESAMPLES, len(numbers)))
     low, high = np.quantile(numbers[draws].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(numbers.mean()), float(low), float(high), len(numbers))

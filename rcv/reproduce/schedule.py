@@ -117,6 +117,8 @@ def _compute_missing(config, ends, parent, say):
         for cell in left:
             if (ends is not None and time.time() >= ends) or parent not in (None, os.getppid()):
                 return
+            if cell.result() is not None:  # another process has been here
+                continue
             try:
                 result = compute_cell(cell, clip)
             except FolderBusyError:

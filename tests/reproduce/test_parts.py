@@ -119,9 +119,13 @@ def test_intervals_of_known_values():
     )
     assert interval.sign == 1 and interval.cells == 400
     assert mean_interval({}).cells == 0 and np.isnan(mean_interval({1: float("nan")}).mean)
-    own, rival = {1: 1.0, 2: 2.0, 3: 5.0}, {1: 0.9, 2: 1.8, 4: 0.0}
+    own = {cell: 1.0 + cell for cell in range(8)}
+    rival = {cell: 0.9 + cell - 0.1 * (cell % 2) for cell in range(1, 12)}
     paired = paired_interval(own, rival)
-    assert paired.cells == 2 and paired.mean == pytest.approx(0.15) and paired.low == pytest.approx(0.1)
+    assert paired.cells == 7 and paired.mean == pytest.approx(0.1 + 0.4 / 7)
+    assert 0.1 <= paired.low < paired.mean < paired.high <= 0.2 + 1e-9
+    few = paired_interval(own, {1: 0.0, 2: 0.0})
+    assert (few.cells, few.mean, few.sign) == (2, 2.5, 0) and np.isnan(few.low)
 
 
 @pytest.mark.parametrize(
