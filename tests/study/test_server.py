@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -35,7 +36,7 @@ def insist(address, path, body):
             return post(address, path, body)
         except HTTPError:
             raise
-        except (OSError, ValueError):  # killed before, or in the middle of, its answer
+        except (OSError, ValueError, HTTPException):  # killed before, or in the middle of, its answer
             assert time.monotonic() < end
             time.sleep(0.02)
 
