@@ -13,7 +13,7 @@ def run(*arguments):
 
 
 def test_table_and_verdict(tmp_path):
-    done = run("--size", "32", "--plot", str(tmp_path / "memory.png"))
+    done = run("--size", "64", "--plot", str(tmp_path / "memory.png"))
     assert done.exit_code == 0
     for part in ("at the peak (computed)", "activations", "CUDA context", "needed", "It fits in v100"):
         assert part in done.output
