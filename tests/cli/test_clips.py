@@ -5,20 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from rcv.cli import main
 from tests.training.clip_files import write_clip
-
-
-@pytest.fixture
-def rcv(capsys):
-    """Run `rcv clips ARGUMENTS` in this process; returns (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as exit:
-            main(["clips", *map(str, arguments)])
-        return exit.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -44,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_sound_clips_are_listed(rcv, folder):
-    status, out, _ = rcv(folder, "--frames", 4)
+    status, out, _ = rcv("clips", folder, "--frames", 4)
     assert status == 0
     assert "3 of 3 clips can be trained on (3 of 4x64x64)" in out  # the embedded model's own size
     assert "\x1b[31m" not in out
@@ -53,7 +40,7 @@ def test_sound_clips_are_listed(rcv, folder):
 
 
 def test_json_says_all(rcv, folder):
-    status, out, _ = rcv(folder, "--buckets", "4x32x32,2x32x48", "--fps", 4, "--json")
+    status, out, _ = rcv("clips", folder, "--buckets", "4x32x32,2x32x48", "--fps", 4, "--json")
     assert status == 0
     report = json.loads(out)
     assert report["sound"] == 3 and report["problems"] == []
@@ -66,7 +53,7 @@ def test_json_says_all(rcv, folder):
 
 def test_problems_are_the_exit_status(rcv, folder, tmp_path):
     (folder / "zero.mp4").write_bytes(b"")
-    status, out, _ = rcv(folder, "--frames", 9, "--size", 32)
+    status, out, _ = rcv("clips", folder, "--frames", 9, "--size", 32)
     assert status == 1
     assert "2 of 4 clips can be trained on" in out
     for said in (
@@ -75,16 +62,18 @@ def test_problems_are_the_exit_status(rcv, folder, tmp_path):
         "wide.mkv: 5 frames, fewer than the 9 that a sample of 9 spans",
     ):
         assert said in out
-    assert rcv(folder, "--frames", 9, "--size", 32, "--json")[0] == 1
-    status, _, err = rcv(tmp_path / "gone")
+    assert rcv("clips", folder, "--frames", 9, "--size", 32, "--json")[0] == 1
+    status, _, err = rcv("clips", tmp_path / "gone")
     assert status == 1 and "no such folder or file" in err
-    status, _, err = rcv(folder, "--buckets", "4x32")
+    status, _, err = rcv("clips", folder, "--buckets", "4x32")
     assert status == 2 and "'4x32' is no bucket" in err
 
 
 def test_the_sheet_shows_every_clip(rcv, folder, tmp_path):
     (folder / "zero.mp4").write_bytes(b"")
-    status, out, _ = rcv(folder, "--frames", 4, "--size", 32, "--sheet", tmp_path / "new" / "sheet.png")
+    status, out, _ = rcv(
+        "clips", folder, "--frames", 4, "--size", 32, "--sheet", tmp_path / "new" / "sheet.png"
+    )
     assert status == 1 and "sheet.png" in out
     sheet = Image.open(tmp_path / "new" / "sheet.png").convert("RGB")
     assert sheet.width == 1058 and sheet.height > 3 * 96
@@ -96,7 +85,7 @@ def test_a_table_is_listed_with_its_repeats(rcv, folder):
     row = {"video": "clips/0.mkv", "caption": "x", "end": 0.5, "repeats": 7}
     table = folder.parent / "clips.jsonl"
     table.write_text(json.dumps(row) + "\n{\n")
-    status, out, _ = rcv(table, "--frames", 4, "--size", 32)
+    status, out, _ = rcv("clips", table, "--frames", 4, "--size", 32)
     assert status == 1
     assert "1 of 2 clips can be trained on (7 of 4x32x32)" in out
     assert "4 of 9" in out and "line 2: not JSON" in out

@@ -8,20 +8,6 @@ import pytest
 from tests.tiny import make_tiny_clip
 
 
-@pytest.fixture
-def rcv(capsys):
-    """Run `rcv ARGUMENTS` in this process; returns (exit status, standard output, standard error)."""
-    from rcv.cli import main
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as exit:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return exit.value.code or 0, out, err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return make_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny")
