@@ -1,6 +1,5 @@
 """The motion world's small CLIP: frames and captions in one space, told apart by subject, colour and place."""
 
-import shutil
 from functools import cache, lru_cache
 
 import numpy as np
@@ -13,7 +12,12 @@ from rcv.world.backgrounds import BACKGROUNDS
 from rcv.world.palette import COLORS
 from rcv.world.pretrain.images import render_images
 from rcv.world.pretrain.loop import train
-from rcv.world.pretrain.run import check_same_run, stage_progress, write_tokenizer_tables
+from rcv.world.pretrain.run import (
+    check_same_run,
+    replacing_folder,
+    stage_progress,
+    write_tokenizer_tables,
+)
 from rcv.world.pretrain.text import build_tokenizer, tokenize, train_text_model
 from rcv.world.scene import (
     SUBJECTS,
@@ -201,14 +205,11 @@ def export_clip(clip, tokenizer, size, folder):
         size={"shortest_edge": size}, crop_size={"height": size, "width": size},
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    clip.half().save_pretrained(temporary)
-    CLIPProcessor(images, tokenizer).save_pretrained(temporary)
-    images.save_pretrained(temporary)  # where transformers before 5 looks
-    write_tokenizer_tables(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with replacing_folder(folder) as temporary:
+        clip.half().save_pretrained(temporary)
+        CLIPProcessor(images, tokenizer).save_pretrained(temporary)
+        images.save_pretrained(temporary)  # where transformers before 5 looks
+        write_tokenizer_tables(temporary)
     return folder
 
 

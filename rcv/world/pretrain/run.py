@@ -1,5 +1,6 @@
 """The whole training: images, autoencoder, text model, UNet, and the model written in diffusers' layout."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -68,13 +69,20 @@ def export(vae, text_model, tokenizer, unet, folder):
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    with replacing_folder(folder) as temporary:
+        pipeline.to(dtype=torch.float16).save_pretrained(temporary)
+        write_tokenizer_tables(temporary / "tokenizer")
+    return folder
+
+
+@contextlib.contextmanager
+def replacing_folder(folder):
+    """Path of a folder beside `folder` that takes its place when the block ends without an error."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.to(dtype=torch.float16).save_pretrained(temporary)
-    write_tokenizer_tables(temporary / "tokenizer")
+    yield temporary
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
-    return folder
 
 
 def write_tokenizer_tables(folder):
