@@ -61,15 +61,15 @@ class Trainer:
         for model in (pipeline.vae, pipeline.text_encoder):
             # Module's own: diffusers' `to` warns of modules to be kept in float32, of which these have none
             torch.nn.Module.to(model.requires_grad_(False), accelerator.device, self.dtype)
-        self.inputs, self.validation_inputs = (
-            Inputs(
-                *(pipeline, held, settings, self.samples_per_step, accelerator.device),
+
+        def inputs_of(folder):
+            return Inputs(
+                *(pipeline, folder, settings, self.samples_per_step, accelerator.device),
                 model=self.identity["base"],
             )
-            if held is not None
-            else None
-            for held in (clips, validation_clips)
-        )
+
+        self.inputs = inputs_of(clips)
+        self.validation_inputs = None if validation_clips is None else inputs_of(validation_clips)
         pipeline.text_encoder.to("cpu")
         self.unet = pipeline.unet.train()
         self.unet.set_precision(self.dtype)
