@@ -10,11 +10,21 @@ RUN = logging.getLogger("rcv.run")
 """What a run says of its progress. It goes into the file of `run_log` alone; the terminal has the progress line."""
 
 OWN_HANDLERS = ("diffusers", "transformers")
-"""Libraries whose loggers hand nothing on to the root."""
+"""Libraries whose loggers hand nothing on to the root, unless they are told to (transformers is by the variable CI)."""
 
 
 class _File(logging.FileHandler):
-    """A log that cannot be written ends no run: a full disk is reported where something is lost by it."""
+    """A file that takes a record once, though it comes through a library's logger and the root.
+
+    A log that cannot be written ends no run: a full disk is reported where something is lost by it.
+    """
+
+    last = None
+
+    def emit(self, record):
+        if record is not self.last:
+            self.last = record
+            super().emit(record)
 
     def handleError(self, record):
         pass

@@ -195,7 +195,8 @@ def test_a_checkpoint_that_fails_ends_the_run_and_stands_in_the_log(quick, tmp_p
     assert "ERROR CheckpointError: the checkpoint of step 6 could not" in (tmp_path / "log.txt").read_text()
 
 
-def test_warnings_are_kept_and_still_shown(quick, tmp_path, monkeypatch, recwarn):
+@pytest.mark.parametrize("propagate", [False, True])
+def test_warnings_are_kept_once_and_still_shown(propagate, quick, tmp_path, monkeypatch, recwarn):
     import warnings
 
     true_save = run_module.save_adapter
@@ -207,6 +208,7 @@ def test_warnings_are_kept_and_still_shown(quick, tmp_path, monkeypatch, recwarn
         return true_save(*args, **details)
 
     monkeypatch.setattr(run_module, "save_adapter", warning)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", propagate)  # True where the variable CI is set
     handlers = list(logging.getLogger().handlers)
     run(quick, tmp_path, steps=1)
     text = (tmp_path / "log.txt").read_text()
