@@ -48,8 +48,8 @@ class ClipFolder:
         A sample is `frames` frames, every `stride`-th of the clip from a random start.
     size : (int, int)
         Height and width of a sample. Frames are resized (antialiased) until they cover it; what is more is cut off.
-    crop : {"random", "center"}
-        Where it is cut off.
+    crop : {"center", "random"}
+        What is kept.
     cache_bytes : int
         Resized clips are kept in memory until they fill this much; the others are decoded for each sample.
     buckets : list of Bucket
@@ -76,7 +76,7 @@ class ClipFolder:
         frames,
         size,
         stride=1,
-        crop="random",
+        crop="center",
         cache_bytes=CACHE_BYTES,
         *,
         buckets=(),

@@ -43,7 +43,11 @@ class ClipsConfig(Config):
         description="Frames a second at which clips are sampled, by their time stamps, before the stride; each clip's "
         "own if left out.",
     )
-    crop: str = Field("random", description="random or center: what is cut off where the aspect differs.")
+    crop: str = Field(
+        "center",
+        description="center or random: what is kept where the aspect differs. random shows more of a clip, and needs "
+        "other latents for each of its places.",
+    )
     flip: float = Field(
         0.0,
         ge=0,

@@ -92,7 +92,7 @@ def test_a_second_run_computes_nothing_and_is_equal_bit_for_bit(make):
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "another"}, {"size": (16, 16)}, {"size": (32, 48)}, {"crop": "center"}, {"flip": 1.0}],
+    [{"model": "another"}, {"size": (16, 16)}, {"size": (32, 48)}, {"crop": "random"}, {"flip": 1.0}],
     ids=str,
 )  # fmt: skip
 def test_what_latents_depend_on_tells_them_apart(make, change):
@@ -185,7 +185,7 @@ def test_runs_share_a_cache_by_default_where_rcv_cache_says(quick, tmp_path, mon
 def test_an_epoch_of_real_clips_is_three_times_faster_once_it_is_cached(tmp_path, clips):
     """From opening the clips to the last batch of an epoch, by the embedded model; then with nothing in memory.
 
-    The second epoch of the same run, which draws other frames and crops, is printed: what it saves is the decoding.
+    The second epoch of the same run draws other frames: what it saves is the decoding, and the latents that come again.
     """
     config = FinetuneConfig(clips=clips, cache=str(tmp_path), output=tmp_path / "run")
     pipeline = load_base(config)
@@ -213,4 +213,4 @@ def test_an_epoch_of_real_clips_is_three_times_faster_once_it_is_cached(tmp_path
     for name, (wall, processor) in {"cold": cold, "second": second, "warm": warm}.items():
         print(f"{clips.name}, {name} epoch: {wall:.2f} s, {processor:.2f} s of processor time")
     assert equal(first, again)
-    assert cold[0] > 3 * warm[0]
+    assert cold[0] > 3 * second[0] > 3 * warm[0]

@@ -93,7 +93,7 @@ def test_shrinking_averages_instead_of_skipping_pixels(tmp_path):
 
 
 def test_samples_are_functions_of_seed_step_and_index(folder):
-    one, two = ClipFolder(folder, 4, (16, 24)), ClipFolder(folder, 4, (16, 24))
+    one, two = (ClipFolder(folder, 4, (16, 24), crop="random") for _ in range(2))
     numbers = [(step, index) for step in range(30) for index in range(2)]
     expected = {where: one.sample(5, *where, 2) for where in numbers}
     for where in reversed(numbers):
