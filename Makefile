@@ -15,6 +15,7 @@ OLDEST_TORCH ?= torch==2.7.1
 WHEEL_PYTHONS ?= python3.10 python3.12 python3.13
 WHEEL := build/wheel
 COMPILED := kernels/compiled.csv
+COMPILED_ALL := build/compiled-all.csv
 COMPILED_PAGE := docs/compiled-kernels.md
 
 .PHONY: help install demo browser test test-slow test-wheel test-oldest wheel lint compile-kernels compile-oldest compile-all lock sdist world clean
@@ -81,9 +82,10 @@ compile-oldest: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## the same by the ol
 	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --update $(COMPILED) --jobs $(JOBS)
 	$(BIN)/python -m rcv.kernels.compiled $(COMPILED) > $(COMPILED_PAGE)
 
-compile-all: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## check all variants in all dtypes by both Tritons (hours)
-	$(BIN)/python -m rcv.kernels.compile --shapes all --check --jobs $(JOBS)
-	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --shapes all --check --jobs $(JOBS)
+compile-all: $(INSTALLED) build/triton-$(OLDEST_TRITON) ## check all variants in all dtypes by both Tritons (hours; goes on where it was interrupted)
+	test -f $(COMPILED_ALL) || cp $(COMPILED) $(COMPILED_ALL)
+	$(BIN)/python -m rcv.kernels.compile --shapes all --check --keep $(COMPILED_ALL) --jobs $(JOBS)
+	PYTHONPATH=build/triton-$(OLDEST_TRITON) $(BIN)/python -m rcv.kernels.compile --shapes all --check --keep $(COMPILED_ALL) --jobs $(JOBS)
 
 lock: $(INSTALLED) ## rewrite requirements-dev.lock from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable --exclude rcv-video | sed 's/^torch==\([0-9.]*\)+.*/torch==\1/' > requirements-dev.lock

@@ -135,6 +135,25 @@ def update(path, selected, jobs):
     kept = [row for row in compiled.read(path) if (row.triton, row.key) in current]
     # The first case that needs a compilation may have become another.
     table = [replace(row, **current[row.triton, row.key].identity(row.triton)) for row in kept]
+    return fill(path, table, selected, jobs)
+
+
+def fill(path, table, selected, jobs):
+    """Compile what a table of rows lacks of `selected`, and write it; an interrupted run keeps what it has compiled.
+
+    Parameters
+    ----------
+    path : str or Path
+    table : list of compiled.Row
+        What is there; appended to.
+    selected : list of Wanted
+    jobs : int
+
+    Returns
+    -------
+    list of str
+        The errors of what could not be compiled.
+    """
     present = {row.key for row in table if row.triton == triton.__version__}
     missing = [item for item in selected if item.compilation.key() not in present]
     compiled.write(path, table)
@@ -168,6 +187,8 @@ def main(arguments=None):
         parser.error("TRITON_INTERPRET is set: kernels are interpreted, not compiled; unset it")
     if options.update and triton.__version__ not in VERSIONS:
         parser.error(f"this is triton {triton.__version__}; the table is of {' and '.join(VERSIONS)}")
+    if options.update and options.keep:
+        parser.error("--update has a table of its own: leave --keep out")
     if options.update and options.shapes:
         parser.error("--update decides itself which shapes the table has: leave --shapes out")
     if options.keys:
@@ -175,10 +196,14 @@ def main(arguments=None):
         return 0
     selection = VERSIONS[triton.__version__] if options.update else options.shapes or "sd"
     selected = wanted(shapes.cases(selection), options.capability, options.kernel)
-    if options.update:
-        errors = update(options.update, selected, options.jobs)
+    if table := options.update or options.keep:
+        errors = (
+            update(table, selected, options.jobs)
+            if options.update
+            else fill(table, compiled.read(table), selected, options.jobs)
+        )
         keys = {item.compilation.key() for item in selected}
-        results = [row for row in compiled.read(options.update) if row.key in keys]
+        results = [row for row in compiled.read(table) if row.key in keys]
     else:
         found = [result for _, result in rows(selected, options.jobs)]
         results = [result for result in found if isinstance(result, compiled.Row)]
@@ -201,6 +226,11 @@ def _parser():
         "--check", action="store_true", help="list spills, excess of shared memory, products without mma"
     )
     parser.add_argument("--update", metavar="TABLE", help="bring the committed table up to date")
+    parser.add_argument(
+        "--keep",
+        metavar="TABLE",
+        help="take what this table holds, and write what is compiled to it: an interrupted run goes on",
+    )
     parser.add_argument(
         "--capability", type=int, action="append", choices=compiled.SHARED_KIB, help="90 for 9.0; repeatable"
     )
