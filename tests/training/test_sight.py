@@ -208,7 +208,9 @@ def test_warnings_are_kept_once_and_still_shown(propagate, quick, tmp_path, monk
         return true_save(*args, **details)
 
     monkeypatch.setattr(run_module, "save_adapter", warning)
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", propagate)  # True where the variable CI is set
+    monkeypatch.setattr(
+        logging.getLogger("transformers"), "propagate", propagate
+    )  # True where the variable CI is set
     handlers = list(logging.getLogger().handlers)
     run(quick, tmp_path, steps=1)
     text = (tmp_path / "log.txt").read_text()
