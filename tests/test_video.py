@@ -22,7 +22,6 @@ from rcv.video import (
     read_video,
     write_video,
 )
-from rcv.video import writing as rcv_video_writing
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "videos"
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 64, 200), (90, 90, 90)]
@@ -135,14 +134,14 @@ def test_targets_are_checked_before_work_is_spent(tmp_path):
 
 def test_a_failed_write_leaves_the_old_folder(tmp_path, flat, monkeypatch):
     path = write_video(tmp_path / "out", flat)
-    replace = rcv_video_writing.os.replace
+    replace = os.replace
 
     def fail_second(source, target):
         if Path(target) == path:
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr(rcv_video_writing.os, "replace", fail_second)
+    monkeypatch.setattr(os, "replace", fail_second)
     with pytest.raises(OSError, match=r"cannot write .*out: No space left"):
         write_video(path, flat[:2])
     assert np.array_equal(read_video(path).frames, flat)
@@ -434,7 +433,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, flat, name, 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rcv_video_writing.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match=rf"cannot write .*{name}: No space left") as caught:
         write_video(path, flat[:3])
     assert caught.value.errno == 28

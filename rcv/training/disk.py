@@ -1,6 +1,7 @@
 """Errors of writing that say what to do."""
 
 import errno
+import os
 from contextlib import contextmanager
 
 ADVICE = {
@@ -25,4 +26,5 @@ def writing(path):
         yield
     except OSError as error:
         advice = ADVICE.get(error.errno, "choose another output")
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from error
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OutputError(f"{path}: cannot be written ({reason}); {advice}") from error

@@ -1,7 +1,5 @@
 """A run's results for use elsewhere: a whole pipeline, or a LoRA of its attention projections."""
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -12,6 +10,7 @@ from rcv.diffusion.config import EMBEDDED
 from rcv.training.adapter import read_adapter
 from rcv.training.disk import OutputError, writing
 from rcv.training.lora import export_lora
+from rcv.video import replacing_folder
 
 MODEL_INDEX = "model_index.json"
 
@@ -48,23 +47,13 @@ def export_pipeline(run, output, base=None, precision="fp32"):
     if occupied and not (output / MODEL_INDEX).is_file():
         raise ValueError(f"{output} holds something else than a pipeline; choose another folder")
     pipeline = _pipeline(run, base, getattr(torch, DTYPES[precision]))
-    unfinished = output.with_name(f".writing-{output.name}")
-    aside = output.with_name(f".removed-{output.name}")
     try:
-        with writing(output):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            pipeline.save_pretrained(unfinished)
-            shutil.rmtree(aside, ignore_errors=True)
-            if output.exists():
-                os.replace(output, aside)
-            os.replace(unfinished, output)
-    except Exception as error:
-        if isinstance(error, OutputError):
-            raise
+        with writing(output), replacing_folder(output) as folder:
+            pipeline.save_pretrained(folder)
+    except OutputError:
+        raise
+    except Exception as error:  # safetensors has an error of its own for a full disk
         raise OutputError(f"{output}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
     return output
 
 

@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from rcv.training.config import EMBEDDED_LEARNING_RATE, LEARNING_RATE
 from rcv.training.disk import writing
 from rcv.training.draws import draw_seed
 from rcv.training.memory import planned
+from rcv.video import replacing_folder
 
 EMBEDDED = "embedded"
 
@@ -109,10 +109,7 @@ def rendered_clips(config):
     )
     folder = config.output / "clips" / name
     if not folder.exists():
-        unfinished = folder.with_name(f".writing-{name}")
-        with writing(folder):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
+        with writing(folder), replacing_folder(folder) as unfinished:
             write_clips(
                 unfinished,
                 config.theme,
@@ -122,7 +119,6 @@ def rendered_clips(config):
                 config.size,
                 exclude_subject=config.exclude_subject,
             )
-            os.replace(unfinished, folder)
     return folder
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from .atomic import replacing, replacing_folder
 from .images import numeric_key
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
@@ -173,33 +170,6 @@ def sheet(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
     return page.reshape(rows * height, columns * width, 3)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Path of a temporary file beside `path` that takes its place when the block ends without an error."""
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent
-        )
-        os.close(handle)
-        part = Path(name)
-        yield part
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
-    except OSError as error:
-        raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _encode(
     part: Path, frames: Iterable[np.ndarray], fps: float, container_format: str, lossless: bool
 ) -> None:
@@ -284,20 +254,7 @@ def _reduced_colours(frames: np.ndarray) -> tuple[np.ndarray, Iterator[np.ndarra
 
 
 def _write_folder(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """frame_00000.png, ... in a folder made aside, which then takes the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    new, old = aside / "new", aside / "old"
-    try:
-        new.mkdir()
+    """frame_00000.png, ... in a folder that takes the place of `path`."""
+    with replacing_folder(path) as folder:
         for index, picture in enumerate(frames):
-            Image.fromarray(picture).save(new / f"frame_{index:05d}.png")
-        if path.is_dir():
-            os.replace(path, old)
-        os.replace(new, path)
-    except OSError as error:
-        if old.is_dir() and not path.exists():
-            old.rename(path)
-        raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            Image.fromarray(picture).save(folder / f"frame_{index:05d}.png")

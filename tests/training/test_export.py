@@ -77,7 +77,7 @@ def test_a_whole_pipeline_makes_the_same_video_bit_for_bit(trained, base, tmp_pa
 
 def test_a_pipeline_is_written_whole_or_not_at_all(trained, tmp_path, monkeypatch):
     def full(pipe, path, **_):
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         (path / "half").write_text("")
         raise OSError(errno.ENOSPC, "No space left on device")
 

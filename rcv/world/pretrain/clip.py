@@ -8,13 +8,13 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from rcv.training.lock import folder_lock
+from rcv.video import replacing_folder
 from rcv.world.backgrounds import BACKGROUNDS
 from rcv.world.palette import COLORS
 from rcv.world.pretrain.images import render_images
 from rcv.world.pretrain.loop import train
 from rcv.world.pretrain.run import (
     check_same_run,
-    replacing_folder,
     stage_progress,
     write_tokenizer_tables,
 )

@@ -1,15 +1,13 @@
 """The whole training: images, autoencoder, text model, UNet, and the model written in diffusers' layout."""
 
-import contextlib
 import json
-import os
-import shutil
 
 import torch
 from diffusers import StableDiffusionPipeline
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rcv.training.lock import folder_lock
+from rcv.video import replacing_folder
 from rcv.world.pretrain.autoencoder import encode, train_autoencoder
 from rcv.world.pretrain.curves import write_curves
 from rcv.world.pretrain.denoiser import build_scheduler, train_denoiser
@@ -73,16 +71,6 @@ def export(vae, text_model, tokenizer, unet, folder):
         pipeline.to(dtype=torch.float16).save_pretrained(temporary)
         write_tokenizer_tables(temporary / "tokenizer")
     return folder
-
-
-@contextlib.contextmanager
-def replacing_folder(folder):
-    """Path of a folder beside `folder` that takes its place when the block ends without an error."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    yield temporary
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
 
 
 def write_tokenizer_tables(folder):
