@@ -151,30 +151,26 @@ def _run(trainer, pipeline, accelerator, done, show_progress):
     """Train to the end with checkpoints on the way; returns all Records, Evaluations and Validations (main process)."""
     settings = trainer.settings
     folder, main = settings.output / "checkpoints", accelerator.is_main_process
-    losses, evaluations, validations = [], [], []
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
         sight = stack.enter_context(Sight(trainer, pipeline, done, show_progress, main, stop.is_set))
-        if main:
-            logs = [
-                stack.enter_context(closing(StepLog(settings.output / name, kind, done)))
-                for name, kind in (
-                    ("losses.csv", Record),
-                    ("eval_losses.csv", Evaluation),
-                    ("validation_losses.csv", Validation),
-                )
-            ]
-            losses, evaluations, validations = (log.records for log in logs)
+        logs = {}
+        for kind, (name, measured) in _logs(trainer).items() if main else ():
+            if measured:
+                logs[kind] = stack.enter_context(closing(StepLog(settings.output / name, kind, done)))
+            else:
+                (settings.output / name).unlink(missing_ok=True)  # of an earlier run
+        losses, evaluations, validations = (
+            logs[kind].records if kind in logs else [] for kind in (Record, Evaluation, Validation)
+        )
         if done is not None:
             sight.say(f"going on from step {done} of {settings.steps}")
 
         def evaluate():
-            if main and settings.eval_draws:
-                logs[1].append(trainer.evaluate())
-                sight.evaluated(evaluations[-1])
-                if trainer.validation_inputs is not None:
-                    logs[2].append(trainer.validate())
-                    sight.evaluated(validations[-1])
+            for kind, measure in ((Evaluation, trainer.evaluate), (Validation, trainer.validate)):
+                if kind in logs:
+                    logs[kind].append(measure())
+                    sight.evaluated(logs[kind].records[-1])
 
         try:
             if done is None:
@@ -185,7 +181,7 @@ def _run(trainer, pipeline, accelerator, done, show_progress):
                 with _whole_steps_kept(trainer, folder, accelerator):
                     record = trainer.train()
                 if main:
-                    logs[0].append(record)
+                    logs[Record].append(record)
                 sight.trained(record)
                 due = trainer.step == settings.steps or trainer.step % settings.checkpoint_every == 0
                 if due:  # when stopping too: an evaluation that is left out would not be made up for
@@ -210,6 +206,16 @@ def _run(trainer, pipeline, accelerator, done, show_progress):
             for sentence in _summary(trainer, settings, evaluations):
                 sight.say(sentence)
     return losses, evaluations, validations
+
+
+def _logs(trainer):
+    """Return {kind of row: (name of the file, whether the run has such rows)}."""
+    evaluates = trainer.settings.eval_draws > 0
+    return {
+        Record: ("losses.csv", True),
+        Evaluation: ("eval_losses.csv", evaluates),
+        Validation: ("validation_losses.csv", evaluates and trainer.validation_inputs is not None),
+    }
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def test_a_run_explains_itself(shown):
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         *("adapter.safetensors", "README.md", "config.yaml", "log.txt", "curves.png", "losses.csv"),
-        *("eval_losses.csv", "validation_losses.csv", "checkpoints", "samples", "tensorboard"),
+        *("eval_losses.csv", "checkpoints", "samples", "tensorboard"),
     }
 
 
