@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rcv.config import DTYPES
+from rcv.data.captions import caption_name
 from rcv.diffusion.config import (
     EMBEDDED_GUIDANCE,
     GUIDANCE,
@@ -41,7 +42,8 @@ def generate(config, progress=None):
     Returns
     -------
     list of pathlib.Path
-        The files (or folders) written; the settings, with nothing left open, are beside them as NAME.yaml.
+        The files (or folders) written. Beside each is its prompt, NAME.txt, as clips have their captions; the settings,
+        with nothing left open, are in NAME.yaml.
 
     Raises
     ------
@@ -101,6 +103,7 @@ def generate(config, progress=None):
         for k, video in zip(batch, videos, strict=True):
             frames = pipeline.iter_frames(video, config.decode_chunk_size)
             write_video(outputs[k], frames, fps=config.fps, scale=config.scale)
+            outputs[k].with_name(caption_name(outputs[k])).write_text(prompts[k] + "\n", encoding="utf-8")
     write_settings(config)
     return outputs
 

@@ -124,6 +124,7 @@ def test_several_prompts_give_several_files(rcv, base, tmp_path):
     status, _, err = rcv("generate", "a fox", "a bear", *arguments)
     assert status == 0, err
     assert sorted(path.name for path in tmp_path.glob("*.gif")) == ["v-00-a-fox.gif", "v-01-a-bear.gif"]
+    assert (tmp_path / "v-01-a-bear.txt").read_text() == "a bear\n"  # what `rcv evaluate` scores it by
 
 
 def test_doctor_prints_tables_and_json(rcv):
