@@ -53,6 +53,8 @@ class Preset:
         ones too, as in Tune-A-Video.
     trained : tuple of str
         Module or parameter paths inside a transformer block; everything else is frozen.
+    debiased_loss : float
+        What MotionDirector's debiased loss weighs in training unless a run says otherwise.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Preset:
     temporal_attention: bool = True
     temporal_window: int | None = None
     trained: tuple[str, ...] = (*BASELINE_TRAINED, "attn1.memory", "attn1.logit_bias")
+    debiased_loss: float = 0.0
 
     def __post_init__(self):
         for field in ("attends", "trained"):
@@ -96,6 +99,10 @@ class Preset:
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
             raise ValueError(
                 f"preset {self.name!r}: temporal_window is {window!r}, expected a number of frames, 1 or more"
+            )
+        if not isinstance(self.debiased_loss, int | float) or not self.debiased_loss >= 0:
+            raise ValueError(
+                f"preset {self.name!r}: debiased_loss is {self.debiased_loss!r}, expected a weight, 0 or more"
             )
         if window is not None and not self.temporal_attention:
             raise ValueError(f"preset {self.name!r}: temporal_window needs temporal_attention")
@@ -143,9 +150,9 @@ PRESETS = {
             logit_bias=-4.0,
             group_norm="joint",
         ),
-        Preset(name="recurrent", cell="mingru", base="former"),
+        Preset(name="recurrent", cell="mingru", base="former", debiased_loss=1.0),
         # `recurrent` for long clips: every frame depends on those before it alone, so that windows carry its state
-        Preset(name="streaming", cell="mingru", base="former", temporal_window=16),
+        Preset(name="streaming", cell="mingru", base="former", temporal_window=16, debiased_loss=1.0),
         Preset(  # the attention of LAMP and Text2Video-Zero
             name="first-frame",
             attends=("first",),

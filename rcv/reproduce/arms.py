@@ -75,6 +75,7 @@ TABLE_ARMS = (
     Arm("tune-a-video raw, one shot", "tune-a-video", one_shot=True),
     Arm("tune-a-video guided, one shot", "tune-a-video", one_shot=True, guided=True),
     BASELINE,
+    Arm("tune-a-video, debiased loss", "tune-a-video", {"debiased_loss": 1.0}),
     Arm("published", "published"),
     Arm("paper", "paper"),
     RECURRENT,
@@ -98,11 +99,12 @@ def _choice_arms():
         Arm("no bias", "recurrent(base=none)"),
         Arm("joint norms", "recurrent(group_norm=joint)"),
         Arm("causal", "streaming"),
-        Arm("debiased loss", "recurrent", {"debiased_loss": 1.0}),
+        Arm("plain loss", "recurrent", {"debiased_loss": 0.0}),
         Arm("captions dropped", "recurrent", {"caption_drop": 0.1}),
         Arm("flipped", "recurrent", {"flip": 0.5}),
         Arm("running mean", "recurrent", {"ema_decay": 0.99}),
-        Arm("three times the learning rate", "recurrent", {"learning_rate": 3e-3}),
+        Arm("a third of the learning rate", "recurrent", {"learning_rate": 1e-3}),
+        Arm("three times the learning rate", "recurrent", {"learning_rate": 1e-2}),
     ]
     for strategy in ("shared", "autoregressive"):
         noise = {"strategy": strategy, "alpha": 0.5, "form": "variance_preserving"}

@@ -33,7 +33,7 @@ class ReproduceConfig(Config):
         [], description="Seeds of clips, training and noise; the study's own if left out."
     )
     arms: list[str] = Field([], description="Arms of the study; all if left out.")
-    frames: int = Field(12, ge=4, description="Frames of clips and videos, at 8 a second.")
+    frames: int = Field(8, ge=4, description="Frames of clips and videos, at 8 a second.")
     clip_count: int = Field(8, ge=2, le=9, description="Clips that an arm is trained on.")
     steps: int = Field(300, ge=1, description="Optimizer steps: the paper's baseline takes 300.")
     learning_rate: float | None = Field(

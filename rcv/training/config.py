@@ -24,7 +24,7 @@ NAMED = {
 }
 
 LEARNING_RATE = 3e-5
-EMBEDDED_LEARNING_RATE = 1e-3
+EMBEDDED_LEARNING_RATE = 3e-3
 """The embedded model is a hundredth of Stable Diffusion's size and bears larger steps."""
 
 
@@ -89,11 +89,11 @@ class FinetuneConfig(SightConfig, ClipsConfig):
         description="Decay of a running mean of the trained weights, such as 0.999, which evaluations measure and the "
         "adapter takes. 0: none.",
     )
-    debiased_loss: float = Field(
-        0.0,
+    debiased_loss: float | None = Field(
+        None,
         ge=0,
         description="Weight of MotionDirector's debiased loss, which counts what differs between frames, so that "
-        "motion is learned before appearance: 1 is its authors'. 0: none.",
+        "motion is learned before appearance: 1 is its authors'. 0: none. The preset's own if left out.",
     )
     precision: str = Field(
         "auto",

@@ -61,6 +61,9 @@ def resolved(config, pipeline, device):
         rate = EMBEDDED_LEARNING_RATE if config.base is None else LEARNING_RATE
     warmup = config.steps // 10 if config.warmup_steps is None else config.warmup_steps
     precision = _native_precision(device) if config.precision == "auto" else config.precision
+    debiased = config.debiased_loss
+    if debiased is None:
+        debiased = pipeline.unet.preset.debiased_loss
     settings = config.model_copy(
         update={
             "output": config.output.expanduser(),
@@ -68,6 +71,7 @@ def resolved(config, pipeline, device):
             "learning_rate": rate,
             "warmup_steps": warmup,
             "precision": precision,
+            "debiased_loss": debiased,
             "resume": "auto",
         }
     )

@@ -113,13 +113,14 @@ def test_every_preset_trains_with_everything_on(quick, tmp_path, preset, precisi
 
 
 def test_the_debiased_loss_is_trained_and_not_evaluated(quick, tmp_path):
-    plain = run(quick, tmp_path / "plain")
+    plain = run(quick, tmp_path / "plain", debiased_loss=0)
     debiased = run(quick, tmp_path / "debiased", debiased_loss=1)
+    assert debiased.losses == run(quick, tmp_path / "own").losses  # the preset's own
     assert all(more > less for more, less in zip(debiased.losses, plain.losses, strict=True))
     assert debiased.eval_losses[0] == plain.eval_losses[0]
     assert debiased.eval_losses[6] != plain.eval_losses[6]
     nothing_but_anchors = run(quick, tmp_path / "one frame", debiased_loss=1, frames=1)
-    once = run(quick, tmp_path / "once", frames=1)
+    once = run(quick, tmp_path / "once", debiased_loss=0, frames=1)
     share = 1 + (2**0.5 - 1) ** 2
     assert nothing_but_anchors.losses[0] == pytest.approx(share * once.losses[0], rel=1e-5)
 
