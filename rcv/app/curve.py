@@ -7,7 +7,7 @@ from rcv.training.log import Evaluation, Record, read_log
 POINTS = 300
 """A curve in a browser needs no more; longer ones are thinned out."""
 WIDTH, HEIGHT = 640, 300
-LEFT, TOP, RIGHT, BOTTOM = 56, 28, 8, 36
+LEFT, TOP, RIGHT, BOTTOM = 56, 28, 24, 36
 STYLES = {
     "single steps": 'stroke="#8fa8c8" stroke-width="1"',
     "moving mean": 'stroke="#1456b8" stroke-width="2.5"',
