@@ -10,10 +10,11 @@ from rcv.training.model_card import write_model_card
 from rcv.training.samples import last_samples
 
 RUN_FILES = (
-    *(ADAPTER_FILE, "README.md", "config.yaml", "losses.csv", "eval_losses.csv", "validation_losses.csv"),
+    *(ADAPTER_FILE, "README.md", "losses.csv", "eval_losses.csv", "validation_losses.csv"),
     "curves.png",
 )
-"""What is uploaded of a run, with its last samples: neither clips nor checkpoints, nor the log, which names folders."""
+"""What is uploaded of a run, with its last samples: neither clips nor checkpoints, nor the log and the settings,
+which name folders; the card has those that tell what was trained."""
 
 
 class PublishError(OSError):

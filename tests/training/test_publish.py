@@ -63,7 +63,7 @@ def test_a_run_goes_up_with_its_card_and_last_samples_alone(run):
     assert hub.calls == [("walking", {"private": True, "exist_ok": True})]
     assert hub.repo == "ann/walking" and run.name in hub.message
     assert hub.files == [
-        *("README.md", "adapter.safetensors", "config.yaml", "curves.png", "losses.csv"),
+        *("README.md", "adapter.safetensors", "curves.png", "losses.csv"),
         *("samples/step-000009/prompts.csv", "samples/step-000009/video.gif"),
     ]
     assert ModelCard.load(run / "README.md").data.license == "cc-by-4.0"
