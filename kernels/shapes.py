@@ -50,6 +50,8 @@ VIDEOS = (1, 2)
 # and masked ones, states of many tokens and of few. Frame attention, whose tiles differ most, at every head dim.
 TELLING_LEVELS = ((4096, 8, 40), (40, 8, 160))
 TELLING_ATTENTION = (*TELLING_LEVELS, (640, 8, 80), (256, 20, 64))
+# Where registers are scarcest, all variants of frame attention.
+SCARCE_DTYPES, SCARCE_LEVELS = ("float32", "tf32"), ((640, 8, 80), (40, 8, 160))
 TELLING_FRAMES = {"temporal_attention": (8, 128)}  # sequences within one tile and beyond
 VARIANTS = {
     "frame_attention": ("first_memory", "first_memory bias", "first_former", "text", "text bias"),
@@ -116,7 +118,8 @@ def cases(selection="sd"):
     ----------
     selection : str
         "core" for all shapes of the first variant in float16; "sd" for these and, at the telling shapes, the other
-        dtypes of the first variant and the other variants in float16; "all" for all variants in all dtypes at all
+        dtypes of the first variant and the other variants in float16, of frame attention at the widest heads in exact
+        float32 and TF32 too; "all" for all variants in all dtypes at all
         shapes; "quick" for a few shapes of "core".
     """
     found = []
@@ -134,6 +137,9 @@ def cases(selection="sd"):
             others = [kind for kind in every[1:] if kind[0] == first or kind[1] == dtype]
             levels = TELLING_ATTENTION if op == "frame_attention" else TELLING_LEVELS
             found += _product(op, others, levels, TELLING_FRAMES.get(op, FEWEST_FRAMES), VIDEOS[-1:])
+            if op == "frame_attention":
+                scarce = [kind for kind in every if kind[1] in SCARCE_DTYPES]
+                found += _product(op, scarce, SCARCE_LEVELS, FEWEST_FRAMES, VIDEOS[-1:])
     return found
 
 
