@@ -1,6 +1,7 @@
 """What a study's numbers say, in sentences that follow from the intervals alone."""
 
-from rcv.reproduce.intervals import LEAST_CELLS, LEVEL
+from rcv.evaluation.bootstrap import LEVEL
+from rcv.reproduce.intervals import LEAST_CELLS
 from rcv.reproduce.table import SCORES
 
 

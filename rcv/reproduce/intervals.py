@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 10_000
-LEVEL = 0.95
+from rcv.evaluation.bootstrap import bootstrap_interval
+
 LEAST_CELLS = 6
 """Of fewer cells a percentile interval is too narrow to speak of."""
 
@@ -28,16 +28,14 @@ class Interval:
 def mean_interval(values):
     """Return the Interval of the mean of {cell: value}; nan values are left out.
 
-    Percentile bootstrap at 95 %, 10 000 resamples of the cells, of a fixed seed: equal values give equal intervals.
+    By `rcv.evaluation.bootstrap`, over cells.
     """
     numbers = np.array([value for _, value in sorted(values.items()) if np.isfinite(value)], dtype=np.float64)
     if not len(numbers):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     if len(numbers) < LEAST_CELLS:
         return Interval(float(numbers.mean()), float("nan"), float("nan"), len(numbers))
-    draws = np.random.default_rng(0).integers(len(numbers), size=(RESAMPLES, len(numbers)))
-    low, high = np.quantile(numbers[draws].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
+    return Interval(float(numbers.mean()), *bootstrap_interval(numbers), len(numbers))
 
 
 def paired_interval(own, rival):

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rcv.evaluation.bootstrap import RESAMPLES, bootstrap_interval
 from rcv.study.answers import QUESTIONS
 
-RESAMPLES = 10_000
-LEVEL = 0.95
 EXACT_RATERS = 14
 """Up to here all 2^n signs are tried; beyond, as many random ones as there are resamples."""
 
@@ -106,6 +105,4 @@ def _with_interval(values):
     """Return the mean and the ends of its bootstrap interval, the same for the same values."""
     if len(values) < 2:
         return float(values.mean()), None, None
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(values.mean()), float(low), float(high)
+    return (float(values.mean()), *bootstrap_interval(values))

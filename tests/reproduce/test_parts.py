@@ -82,7 +82,7 @@ def test_fingerprints_tell_results_apart_and_nothing_else(models, tmp_path):
 
     same = {cell().fingerprint, cell(output=tmp_path).fingerprint, cell(jobs=4).fingerprint}
     assert len(same) == 1
-    others = [cell(seed=1), cell(theme="fireworks"), cell(steps=5), cell(sampling_steps=5), cell(frames=8)]
+    others = [cell(seed=1), cell(theme="fireworks"), cell(steps=5), cell(sampling_steps=5), cell(frames=12)]
     others += [cell(arm="paper"), cell(prompts=2), cell(guidance_scale=1.0)]
     assert len(same | {other.fingerprint for other in others}) == 1 + len(others)
     raw, guided = (cell(arm=f"tune-a-video {how}, one shot") for how in ("raw", "guided"))
