@@ -119,8 +119,7 @@ def cases(selection="sd"):
     selection : str
         "core" for all shapes of the first variant in float16; "sd" for these and, at the telling shapes, the other
         dtypes of the first variant and the other variants in float16, of frame attention at the widest heads in exact
-        float32 and TF32 too; "all" for all variants in all dtypes at all
-        shapes; "quick" for a few shapes of "core".
+        float32 and TF32 too; "all" for all variants in all dtypes at all shapes; "quick" for a few shapes of "core".
     """
     found = []
     for op in CAPABILITIES:

@@ -105,6 +105,14 @@ def updates(table):
     }
 
 
+def keeps(table):
+    """Return what two runs of `--check --keep` printed, the second after one row was lost."""
+    arguments = ("--check", "--keep", str(table), "--kernel", "product")
+    first = command(*arguments)
+    compiled.write(table, compiled.read(table)[1:])
+    return [first, command(*arguments)]
+
+
 if __name__ == "__main__":
     found = list(facts())
     print(
@@ -116,6 +124,7 @@ if __name__ == "__main__":
                 "broken": command("--json", cases=[Broken(), CASES["elementwise"]]),
                 "processes": command("--json", "--jobs", "2", cases=[CASES["elementwise"]]),
                 "updates": updates(Path(sys.argv[1])),
+                "keeps": keeps(Path(sys.argv[1]).with_name("kept.csv")),
             }
         )
     )

@@ -140,6 +140,15 @@ def test_update_compiles_what_is_missing_and_drops_what_is_stale(toys):
     assert updates["after"] == updates["expected"]
 
 
+def test_a_check_that_keeps_its_rows_compiles_what_is_lost_and_checks_all(toys):
+    violations = toys["check"]["err"].splitlines()
+    for run, compilations in zip(toys["keeps"], (len(json.loads(toys["check"]["out"])), 1), strict=True):
+        progress = [line for line in run["err"].splitlines() if " of " in line.split(": ")[0]]
+        assert len(progress) == compilations
+        assert sorted(set(run["err"].splitlines()) - set(progress)) == sorted(violations)
+        assert run["status"] == 1
+
+
 def test_the_interpreter_is_refused(tmp_path):
     process = offline.run("-c", _UNDER_INTERPRETER, cache=tmp_path)
     assert process.returncode == 2
