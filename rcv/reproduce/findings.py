@@ -23,6 +23,8 @@ def findings(table):
     missing = sum(row.wanted - row.cells for row in table.rows)
     if missing:
         sentences.append(f"{missing} of {sum(row.wanted for row in table.rows)} cells are not computed yet.")
+    if without := [row.arm for row in table.rows if not row.cells]:
+        sentences.append(f"Arms of which none is: {'; '.join(without)}.")
     if any(row.failed for row in table.rows):
         named = ", ".join(f"{row.arm} ({row.failed})" for row in table.rows if row.failed)
         sentences.append(f"Trainings that diverged: {named}.")

@@ -44,7 +44,7 @@ def page(config, parts):
 def _study(config, table, sentences, plots, shows):
     study = table.study
     own = {pair[0] for pair in study.pairs}
-    rows = [(row.arm in own, cells(row)) for row in table.rows]
+    rows = [(row.arm in own, cells(row)) for row in table.rows if row.cells]
     parts = [
         f'<h2 id="{study.name}">{study.name}</h2><p>{escape(study.about)}</p>',
         "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>",

@@ -12,7 +12,7 @@ def text(config, parts):
     for table, sentences, plots in parts:
         study = table.study
         lines += [f"## {study.name}", "", study.about, "", *(f"- {sentence}" for sentence in sentences), ""]
-        lines += _table(headings(), [cells(row) for row in table.rows])
+        lines += _table(headings(), [cells(row) for row in table.rows if row.cells])
         if any(d["truth"].cells for d in table.differences.values()):
             lines += ["Differences, paired:", ""]
             lines += _table(["arms", *(SCORES[name] for name in COMPARED)], difference_rows(table))
