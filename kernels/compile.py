@@ -114,28 +114,12 @@ def _row_or_error(item):
         return RuntimeError("\n".join([f"{compiled.label(item.identity())} does not compile:", *reasons]))
 
 
-def update(path, selected, jobs):
-    """Bring a table up to date: compile what is new for this version of Triton, drop what no code needs any more.
-
-    Rows of other versions stay as long as the code is theirs. An interrupted run keeps what it has compiled.
-
-    Parameters
-    ----------
-    path : str or Path
-    selected : list of Wanted
-        What to compile, if it is not there.
-    jobs : int
-
-    Returns
-    -------
-    list of str
-        The errors of what could not be compiled.
-    """
+def current_rows(path):
+    """Return the rows of a committed table that the code still needs, those of other versions of Triton too."""
     current = complete()
     kept = [row for row in compiled.read(path) if (row.triton, row.key) in current]
     # The first case that needs a compilation may have become another.
-    table = [replace(row, **current[row.triton, row.key].identity(row.triton)) for row in kept]
-    return fill(path, table, selected, jobs)
+    return [replace(row, **current[row.triton, row.key].identity(row.triton)) for row in kept]
 
 
 def fill(path, table, selected, jobs):
@@ -197,11 +181,8 @@ def main(arguments=None):
     selection = VERSIONS[triton.__version__] if options.update else options.shapes or "sd"
     selected = wanted(shapes.cases(selection), options.capability, options.kernel)
     if table := options.update or options.keep:
-        errors = (
-            update(table, selected, options.jobs)
-            if options.update
-            else fill(table, compiled.read(table), selected, options.jobs)
-        )
+        there = current_rows(table) if options.update else compiled.read(table)
+        errors = fill(table, there, selected, options.jobs)
         keys = {item.compilation.key() for item in selected}
         results = [row for row in compiled.read(table) if row.key in keys]
     else:
