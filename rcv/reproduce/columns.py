@@ -2,7 +2,7 @@
 
 import math
 
-from rcv.reproduce.table import PARTS, SCORES, STILLNESS
+from rcv.reproduce.table import COMPARED, PARTS, SCORES, STILLNESS
 
 FIRST = ("truth", "clip_score", "clip_temp", "warping_error", "motion")
 DIGITS = {"clip_score": 2, "clip_temp": 2, "motion": 2, "warping_error": 2}
@@ -40,6 +40,15 @@ def cells(row):
         number(row.step_seconds, 3),
         number(row.cell_seconds, 1),
     ]
+
+
+def difference_table(differences):
+    """Return the heading and the rows of {(own, rival): {score: Interval}}."""
+    rows = [
+        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in COMPARED)]
+        for pair, d in differences.items()
+    ]
+    return ["arms", *(SCORES[name] for name in COMPARED)], rows
 
 
 def _score(row, name):

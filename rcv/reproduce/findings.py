@@ -8,10 +8,8 @@ from rcv.reproduce.table import SCORES
 def findings(table):
     """Return sentences: the study's own arms against their rivals on motion truth, and what that rests on."""
     sentences = []
-    for (own, rival), differences in table.differences.items():
+    for (own, rival), differences in table.shown()[1].items():
         interval = differences["truth"]
-        if interval.cells == 0:
-            continue
         numbers = f"{interval.mean:+.3f}"
         if interval.cells >= LEAST_CELLS:
             numbers += f" ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -3,9 +3,7 @@
 import base64
 from html import escape
 
-from rcv.reproduce.columns import NOTES, cells, described, headings
-from rcv.reproduce.markdown import difference_rows
-from rcv.reproduce.table import COMPARED, SCORES
+from rcv.reproduce.columns import NOTES, cells, described, difference_table, headings
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -44,14 +42,14 @@ def page(config, parts):
 def _study(config, table, sentences, plots, shows):
     study = table.study
     own = {pair[0] for pair in study.pairs}
-    rows = [(row.arm in own, cells(row)) for row in table.rows if row.cells]
+    rows, differences = table.shown()
     parts = [
         f'<h2 id="{study.name}">{study.name}</h2><p>{escape(study.about)}</p>',
         "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>",
-        _table("Means with 95 % intervals", headings(), rows),
+        _table("Means with 95 % intervals", headings(), [(row.arm in own, cells(row)) for row in rows]),
     ]
-    if compared := difference_rows(table):
-        head = ["arms", *(SCORES[name] for name in COMPARED)]
+    if differences:
+        head, compared = difference_table(differences)
         parts.append(_table("Differences, paired", head, [(False, row) for row in compared]))
     for name, svg in plots.items():
         source = base64.b64encode(svg.encode()).decode()

@@ -1,7 +1,6 @@
 """The report as Markdown."""
 
-from rcv.reproduce.columns import NOTES, cells, described, headings, interval_text
-from rcv.reproduce.table import COMPARED, SCORES
+from rcv.reproduce.columns import NOTES, cells, described, difference_table, headings
 
 
 def text(config, parts):
@@ -12,22 +11,13 @@ def text(config, parts):
     for table, sentences, plots in parts:
         study = table.study
         lines += [f"## {study.name}", "", study.about, "", *(f"- {sentence}" for sentence in sentences), ""]
-        lines += _table(headings(), [cells(row) for row in table.rows if row.cells])
-        if any(d["truth"].cells for d in table.differences.values()):
-            lines += ["Differences, paired:", ""]
-            lines += _table(["arms", *(SCORES[name] for name in COMPARED)], difference_rows(table))
+        rows, differences = table.shown()
+        lines += _table(headings(), [cells(row) for row in rows])
+        if differences:
+            lines += ["Differences, paired:", "", *_table(*difference_table(differences))]
         lines += [f"![{name}]({study.name}-{name}.svg)" for name in plots]
         lines += ["", *(f"- {what}: {said}" for what, said in described(config, table)), ""]
     return "\n".join([*lines, NOTES, ""])
-
-
-def difference_rows(table):
-    """Return the rows of the table of paired differences."""
-    return [
-        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in COMPARED)]
-        for pair, d in table.differences.items()
-        if d["truth"].cells
-    ]
 
 
 def _table(head, rows):

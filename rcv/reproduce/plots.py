@@ -52,9 +52,7 @@ def _scores(table):
 
 def _differences(table):
     """Own minus rival on motion truth; gray where the interval holds 0."""
-    found = [(" - ".join(pair), d["truth"]) for pair, d in table.differences.items() if d["truth"].cells][
-        ::-1
-    ]
+    found = [(" - ".join(pair), d["truth"]) for pair, d in table.shown()[1].items()][::-1]
     if not found:
         return None
     figure = Figure(figsize=(8, 1.0 + 0.32 * len(found)), layout="constrained")

@@ -74,6 +74,11 @@ class Table:
     cells: dict
     """{(arm, theme, seed): Cell} of all that are there."""
 
+    def shown(self):
+        """Return the Rows and the paired differences that rest on one cell at least."""
+        rows = [row for row in self.rows if row.cells]
+        return rows, {pair: d for pair, d in self.differences.items() if d["truth"].cells}
+
 
 def study_table(config, study):
     """Return the Table of what is there of a Study."""

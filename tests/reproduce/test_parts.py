@@ -1,5 +1,7 @@
 """Prompts, arms, intervals, the program's digest and the cut memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -135,10 +137,15 @@ def test_findings_follow_the_intervals(shift, said):
     study = chosen_study(ReproduceConfig(), "memory")
     values = dict(enumerate(shift + 0.05 * np.array([-1, 1, -1, 1, -1, 1, 1, -1])))
     row = Row("recurrent", {}, True, 1.0, 1.0, 1.0, 1.0, 8, 12, 1, np.zeros(0))
-    table = Table(study, (row,), {("recurrent", "read-out zero"): {"truth": mean_interval(values)}}, {})
+    rows = (row, replace(row, arm="state reset each frame", cells=0, failed=0))
+    differences = {("recurrent", "read-out zero"): {"truth": mean_interval(values)}}
+    table = Table(study, rows, {**differences, ("recurrent", rows[1].arm): {"truth": mean_interval({})}}, {})
     sentences = findings(table)
     assert said in sentences[0] and "paired over 8 cells" in sentences[0]
-    assert sentences[1] == "4 of 12 cells are not computed yet." and "recurrent (1)" in sentences[2]
+    assert sentences[1] == "16 of 24 cells are not computed yet."
+    assert sentences[2] == "Arms of which none is: state reset each frame."
+    assert "recurrent (1)" in sentences[3]
+    assert table.shown() == ([row], differences)
 
 
 @pytest.fixture
