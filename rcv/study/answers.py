@@ -162,14 +162,14 @@ class Answers:
         ValueError
             A rater who has not begun; a pair, side, question or rating that does not exist.
         """
-        if side not in SIDES or question not in QUESTIONS:
+        if side not in SIDES or question not in tuple(QUESTIONS):
             raise ValueError(f"no such side and question: {side!r}, {question!r}")
         if type(rating) is not int or rating not in RATINGS:
             raise ValueError(f"the rating is {rating!r}, expected a whole number from 1 to 5")
-        placed = {place.pair: place for place in self.placed(rater)}
-        if pair not in placed:
+        place = next((place for place in self.placed(rater) if place.pair == pair), None)
+        if place is None:
             raise ValueError(f"{rater!r} has no pair {pair!r}: begin first")
-        arm = getattr(placed[pair], side)
+        arm = getattr(place, side)
         with self._writing() as database:
             database.execute(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (rater, pair, arm, question) "

@@ -82,6 +82,7 @@ def test_added_pairs_come_last(answers):
     [
         *[("left", "overall", rating) for rating in (0, 6, 2.0, "3", True, None)],
         *[("middle", "overall", 3), ("left", "beauty", 3), (None, None, 3)],
+        *[("left", [], 3), ({}, "overall", 3)],
     ],
 )
 def test_what_is_no_answer_is_refused(answers, side, question, rating):

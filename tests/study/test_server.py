@@ -148,9 +148,9 @@ def test_requests_that_are_no_page_of_ours_are_refused(served):
     assert status_of(served.address, "/api/answer", b"[1", **kind) == 400
     assert status_of(served.address, "/api/answer", b"[1]", **kind) == 400
     assert status_of(served.address, "/api/answer", b" " * 20_000, **kind) == 400
-    assert (
-        status_of(served.address, "/api/answer", json.dumps({**answer, "rating": 9}).encode(), **kind) == 400
-    )
+    for wrong in ({"rating": 9}, {"question": []}, {"pair": {}}):
+        sent = json.dumps({**answer, **wrong}).encode()
+        assert status_of(served.address, "/api/answer", sent, **kind) == 400
     for path in (
         "/../answers.sqlite",
         "/answers.sqlite",
