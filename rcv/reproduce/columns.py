@@ -2,7 +2,7 @@
 
 import math
 
-from rcv.reproduce.table import COMPARED, PARTS, SCORES, STILLNESS
+from rcv.reproduce.table import COMPARED, PARTS, QUARTERS, SCORES, STILLNESS
 
 FIRST = ("truth", "clip_score", "clip_temp", "warping_error", "motion")
 DIGITS = {"clip_score": 2, "clip_temp": 2, "motion": 2, "warping_error": 2}
@@ -44,11 +44,21 @@ def cells(row):
 
 def difference_table(differences):
     """Return the heading and the rows of {(own, rival): {score: Interval}}."""
-    rows = [
-        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in COMPARED)]
+    return ["arms", *(SCORES[name] for name in COMPARED)], _difference_rows(differences, COMPARED)
+
+
+def frames_table(table):
+    """Return the heading and the rows of subject correctness by quarters of the videos: arms, then differences."""
+    rows, differences = table.shown()
+    shown = [[row.arm, *(interval_text(row.scores[name]) for name in QUARTERS)] for row in rows]
+    return ["subject right", *QUARTERS.values()], [*shown, *_difference_rows(differences, QUARTERS)]
+
+
+def _difference_rows(differences, names):
+    return [
+        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in names)]
         for pair, d in differences.items()
     ]
-    return ["arms", *(SCORES[name] for name in COMPARED)], rows
 
 
 def _score(row, name):

@@ -3,7 +3,7 @@
 import base64
 from html import escape
 
-from rcv.reproduce.columns import NOTES, cells, described, difference_table, headings
+from rcv.reproduce.columns import NOTES, cells, described, difference_table, frames_table, headings
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -51,6 +51,9 @@ def _study(config, table, sentences, plots, shows):
     if differences:
         head, compared = difference_table(differences)
         parts.append(_table("Differences, paired", head, [(False, row) for row in compared]))
+    if table.over_time:
+        head, quarters = frames_table(table)
+        parts.append(_table("By frame", head, [(False, row) for row in quarters]))
     for name, svg in plots.items():
         source = base64.b64encode(svg.encode()).decode()
         alt = f"{study.name}: {name}"

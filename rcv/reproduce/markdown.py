@@ -1,6 +1,6 @@
 """The report as Markdown."""
 
-from rcv.reproduce.columns import NOTES, cells, described, difference_table, headings
+from rcv.reproduce.columns import NOTES, cells, described, difference_table, frames_table, headings
 
 
 def text(config, parts):
@@ -15,6 +15,8 @@ def text(config, parts):
         lines += _table(headings(), [cells(row) for row in rows])
         if differences:
             lines += ["Differences, paired:", "", *_table(*difference_table(differences))]
+        if table.over_time:
+            lines += ["By frame:", "", *_table(*frames_table(table))]
         lines += [f"![{name}]({study.name}-{name}.svg)" for name in plots]
         lines += ["", *(f"- {what}: {said}" for what, said in described(config, table)), ""]
     return "\n".join([*lines, NOTES, ""])

@@ -79,8 +79,8 @@ def _point(axis, interval, height, color, hollow=False):
 
 
 def _frames(table):
-    """Subject correctness by frame index, for videos of more than one length or study `long`."""
-    if table.study.name != "long":
+    """Subject correctness by frame index, where that is the question."""
+    if not table.over_time:
         return None
     rows = [row for row in table.rows if len(row.by_frame)]
     if not rows:

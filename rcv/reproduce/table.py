@@ -25,6 +25,13 @@ PARTS = {
     "truth_rhythm": "rhythm",
     "truth_speed": "speed",
 }
+QUARTERS = {
+    "subject_1": "first quarter",
+    "subject_2": "second",
+    "subject_3": "third",
+    "subject_4": "last",
+}
+"""Subject correctness over the frames of each quarter of the videos."""
 COMPARED = ("truth", "clip_score", "clip_temp", "warping_error")
 SCALES = {"warping_error": 1e3}
 STILLNESS = ("clip_temp", "warping_error")
@@ -74,6 +81,11 @@ class Table:
     cells: dict
     """{(arm, theme, seed): Cell} of all that are there."""
 
+    @property
+    def over_time(self):
+        """Whether quality over the frames is what the study is about."""
+        return self.study.name == "long"
+
     def shown(self):
         """Return the Rows and the paired differences that rest on one cell at least."""
         rows = [row for row in self.rows if row.cells]
@@ -98,7 +110,7 @@ def study_table(config, study):
     differences = {
         (own, rival): {
             name: paired_interval(values.get(own, {}).get(name, {}), values.get(rival, {}).get(name, {}))
-            for name in COMPARED
+            for name in (*COMPARED, *QUARTERS)
         }
         for own, rival in study.pairs
     }
@@ -109,12 +121,19 @@ def _scores_by_cell(results):
     """{score: {cell: mean over the cell's videos}} of one arm, in the table's units."""
     values = {}
     for cell, result in results.items():
-        for name in (*SCORES, *PARTS):
-            numbers = [video["scores"].get(name, float("nan")) for video in result["videos"]]
-            numbers = [number for number in numbers if np.isfinite(number)]
-            mean = float(np.mean(numbers)) if numbers else float("nan")
+        videos = [{**video["scores"], **_quarters(video["subject_by_frame"])} for video in result["videos"]]
+        for name in (*SCORES, *PARTS, *QUARTERS):
+            mean = _mean(video.get(name) for video in videos)
             values.setdefault(name, {})[cell] = mean * SCALES.get(name, 1.0)
     return values
+
+
+def _quarters(by_frame):
+    """{quarter: mean of its frames}; nothing of videos that are too short for quarters."""
+    if len(by_frame) < len(QUARTERS):
+        return {}
+    parts = np.array_split(by_frame, len(QUARTERS))
+    return {name: float(np.mean(part)) for name, part in zip(QUARTERS, parts, strict=True)}
 
 
 def _row(arm, results, values, truth, wanted):
@@ -126,7 +145,7 @@ def _row(arm, results, values, truth, wanted):
     kept = list(results.values())
     return Row(
         arm=arm,
-        scores={name: mean_interval(values.get(name, {})) for name in (*SCORES, *PARTS)},
+        scores={name: mean_interval(values.get(name, {})) for name in (*SCORES, *PARTS, *QUARTERS)},
         counts=bool(within),
         train_seconds=_mean(result.get("train_seconds") for result in kept),
         step_seconds=_mean(result.get("step_seconds") for result in kept),

@@ -4,7 +4,15 @@ import re
 
 import pytest
 
+from rcv.reproduce.arms import chosen_study
+from rcv.reproduce.cells import study_cells, write_result
+from rcv.reproduce.columns import frames_table
+from rcv.reproduce.config import ReproduceConfig
+from rcv.reproduce.html import page as html_page
+from rcv.reproduce.markdown import text as markdown_text
+from rcv.reproduce.plots import study_plots
 from rcv.reproduce.report import write_report
+from rcv.reproduce.table import study_table
 from rcv.video import read_video
 
 
@@ -47,3 +55,32 @@ def test_a_browser_shows_it(report, page, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.screenshot(path=tmp_path / "report.png", full_page=True)
     assert read_video(tmp_path / "report.png").frames.std() > 10
+
+
+def test_long_videos_are_compared_by_quarters(models, tmp_path):
+    arms = ["recurrent: 32 frames", "tune-a-video: 32 frames"]
+    config = ReproduceConfig(
+        **models, study="long", arms=arms, seeds=range(6), themes=["raining"], output=tmp_path
+    )
+    study = chosen_study(config, "long")
+    for cell in study_cells(config, study):
+        lost = 0.5 if cell.arm.name == arms[1] else 0.0
+        by_frame = [1.0] * 24 + [1.0 - lost - 0.01 * cell.seed] * 8
+        video = {"scores": {"truth": 0.5 + 0.01 * cell.seed - lost}, "subject_by_frame": by_frame}
+        said = {
+            "device": "a device",
+            "threads": 1,
+            "versions": {},
+            "sample_seconds": 1.0,
+            "score_seconds": 1.0,
+        }
+        cell.folder.mkdir(parents=True)
+        write_result(cell.folder, {**said, "videos": [video]})
+    table = study_table(config, study)
+    head, rows = frames_table(table)
+    assert head == ["subject right", "first quarter", "second", "third", "last"]
+    assert [row[0] for row in rows] == [*arms, " - ".join(arms)]
+    assert [row[3] for row in rows] == ["1.000 (1.000 to 1.000)"] * 2 + ["+0.000 (+0.000 to +0.000)"]
+    assert rows[0][4].startswith("0.975 (") and rows[2][4] == "+0.500 (+0.500 to +0.500)"
+    assert f"| {' | '.join(rows[2])} |" in markdown_text(config, [(table, [], {})])
+    assert rows[2][4] in html_page(config, [(table, [], study_plots(table), [])])
