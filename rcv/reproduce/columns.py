@@ -42,28 +42,37 @@ def cells(row):
     ]
 
 
-def difference_table(differences):
-    """Return the heading and the rows of {(own, rival): {score: Interval}}."""
-    return ["arms", *(SCORES[name] for name in COMPARED)], _difference_rows(differences, COMPARED)
+def difference_table(table):
+    """Return the heading and the rows of the paired differences, in brackets as the arms' own scores are."""
+    return ["arms", *(SCORES[name] for name in COMPARED)], _difference_rows(table, COMPARED)
 
 
 def frames_table(table):
     """Return the heading and the rows of subject correctness by quarters of the videos: arms, then differences."""
-    rows, differences = table.shown()
-    shown = [[row.arm, *(interval_text(row.scores[name]) for name in QUARTERS)] for row in rows]
-    return ["subject right", *QUARTERS.values()], [*shown, *_difference_rows(differences, QUARTERS)]
+    shown = [[row.arm, *(_score(row, name) for name in QUARTERS)] for row in table.shown()[0]]
+    return ["subject right", *QUARTERS.values()], [*shown, *_difference_rows(table, QUARTERS)]
 
 
-def _difference_rows(differences, names):
+def _difference_rows(table, names):
+    counts = {row.arm: row.counts for row in table.rows}
     return [
-        [" - ".join(pair), *(interval_text(d[name], signed=True) for name in names)]
-        for pair, d in differences.items()
+        [
+            " - ".join(pair),
+            *(
+                _bracketed(name, interval_text(d[name], signed=True), all(counts[arm] for arm in pair))
+                for name in names
+            ),
+        ]
+        for pair, d in table.shown()[1].items()
     ]
 
 
 def _score(row, name):
-    text = interval_text(row.scores[name], DIGITS.get(name, 3))
-    return f"[{text}]" if name in STILLNESS and not row.counts and text != "-" else text
+    return _bracketed(name, interval_text(row.scores[name], DIGITS.get(name, 3)), row.counts)
+
+
+def _bracketed(name, text, counts):
+    return f"[{text}]" if name in STILLNESS and not counts and text != "-" else text
 
 
 def interval_text(interval, digits=3, signed=False):
@@ -101,6 +110,6 @@ def described(config, table):
 NOTES = (
     "Motion truth is content times movement, by rules that know the renderer (docs/table1.md); the true clips' own "
     "score is what a perfect video reaches. CLIP-Temp and warping error in brackets don't count: a still video wins "
-    "them, and the arm's motion is more than 20 % from the true clips'. Training seconds are of the optimizer steps; "
-    "peak is what training takes beyond the process before it."
+    "them, and the arm's motion, or that of one of the two arms of a difference, is more than 20 % from the true "
+    "clips'. Training seconds are of the optimizer steps; peak is what training takes beyond the process before it."
 )

@@ -49,7 +49,7 @@ def _study(config, table, sentences, plots, shows):
         _table("Means with 95 % intervals", headings(), [(row.arm in own, cells(row)) for row in rows]),
     ]
     if differences:
-        head, compared = difference_table(differences)
+        head, compared = difference_table(table)
         parts.append(_table("Differences, paired", head, [(False, row) for row in compared]))
     if table.over_time:
         head, quarters = frames_table(table)

@@ -14,7 +14,7 @@ def text(config, parts):
         rows, differences = table.shown()
         lines += _table(headings(), [cells(row) for row in rows])
         if differences:
-            lines += ["Differences, paired:", "", *_table(*difference_table(differences))]
+            lines += ["Differences, paired:", "", *_table(*difference_table(table))]
         if table.over_time:
             lines += ["By frame:", "", *_table(*frames_table(table))]
         lines += [f"![{name}]({study.name}-{name}.svg)" for name in plots]
