@@ -34,6 +34,8 @@ class Arm:
         Of the initial noise: strategy, alpha, form; else independent.
     frames : int or None
         Frames that are sampled; as many as trained on if None.
+    trained_frames : int or None
+        Frames that are trained on; the study's if None.
     groups : tuple of str
         Kinds of prompts: "seen" takes the training's subjects and places in new combinations; "unseen subject",
         "unseen place", "unseen both".
@@ -49,6 +51,7 @@ class Arm:
     cut: str | None = None
     noise: dict = field(default_factory=dict)
     frames: int | None = None
+    trained_frames: int | None = None
     groups: tuple[str, ...] = ("seen",)
     hide_subject: bool = False
 
@@ -69,6 +72,8 @@ class Study:
 
 
 TRUE_CLIPS = Arm("true clips", None)
+LONGER = 32
+ON_LONGER = f", trained on {LONGER} frames"
 BASELINE = Arm("tune-a-video", "tune-a-video")
 RECURRENT = Arm("recurrent", "recurrent")
 TABLE_ARMS = (
@@ -136,11 +141,25 @@ def _unseen_arms():
 
 def _long_arms():
     presets = ("recurrent", "streaming", "tune-a-video")
-    return tuple(
-        Arm(f"{preset}: {frames} frames", preset, frames=frames)
-        for frames in (8, 16, 32, 64)
-        for preset in presets
-    )
+    arms = []
+    for frames in (8, 16, 32, 64):
+        arms.append(Arm(f"{TRUE_CLIPS.name}: {frames} frames", None, frames=frames))
+        arms += [Arm(f"{preset}: {frames} frames", preset, frames=frames) for preset in presets]
+    for frames in (32, 64):
+        arms += [
+            Arm(f"{preset}{ON_LONGER}: {frames} frames", preset, frames=frames, trained_frames=LONGER)
+            for preset in presets
+        ]
+    return tuple(arms)
+
+
+def _long_pairs():
+    arms = _long_arms()
+    pairs = []
+    for trained_on in ("", ON_LONGER):
+        for own in ("recurrent", "streaming"):
+            pairs += _like_with_like(arms, own + trained_on, "tune-a-video" + trained_on)
+    return pairs
 
 
 def _memory_arms():
@@ -159,7 +178,7 @@ def _step_arms(steps=(75, 150, 600, 1200)):
 
 def _against(own, arms):
     """Pairs of one arm with all others."""
-    return tuple((own, arm.name) for arm in arms if arm.name not in (own, TRUE_CLIPS.name))
+    return tuple((own, arm.name) for arm in arms if arm.name != own and arm.preset is not None)
 
 
 def _like_with_like(arms, own, rival="tune-a-video"):
@@ -212,7 +231,7 @@ STUDIES = {
             "long",
             "Videos of 8 to 64 frames; longer ones than trained on in windows, as `rcv generate` makes them.",
             _long_arms(),
-            [*_like_with_like(_long_arms(), "recurrent"), *_like_with_like(_long_arms(), "streaming")],
+            _long_pairs(),
         ),
         _study(
             "steps",
@@ -237,11 +256,14 @@ def chosen_study(config, name):
     if config.arms:
         known = [arm.name for arm in arms]
         wanted = {checked_name(f"arm of {name}", arm, known) for arm in config.arms}
-        arms = tuple(arm for arm in arms if arm.name in wanted or arm == TRUE_CLIPS)
+        lengths = {arm.frames for arm in arms if arm.name in wanted}
+        arms = tuple(
+            arm for arm in arms if arm.name in wanted or (arm.preset is None and arm.frames in lengths)
+        )
     names = {arm.name for arm in arms}
     pairs = tuple(pair for pair in study.pairs if names >= set(pair))
     if not pairs:
-        own, *rivals = (arm.name for arm in arms if arm != TRUE_CLIPS)
+        own, *rivals = (arm.name for arm in arms if arm.preset is not None)
         pairs = tuple((own, rival) for rival in rivals)
     themes, seeds = tuple(config.themes) or study.themes, tuple(config.seeds) or study.seeds
     return Study(study.name, study.about, arms, themes, seeds, pairs)

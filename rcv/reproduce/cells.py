@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from rcv.reproduce.arms import TRUE_CLIPS, Arm
+from rcv.reproduce.arms import Arm
 from rcv.reproduce.code import code_digest
 from rcv.reproduce.prompts import hidden_subject, prompt_scenes
 from rcv.training.adapter import library_versions
@@ -64,7 +64,7 @@ class Cell:
     def training(self):
         """The FinetuneConfig of the arm, or None where nothing is trained."""
         arm, config = self.arm, self.config
-        if arm == TRUE_CLIPS:
+        if arm.preset is None:
             return None
         settings = {
             "base": config.base,
@@ -125,8 +125,15 @@ class Cell:
 def study_cells(config, study):
     """Return the Cells of a Study: all arms of a theme and seed before the next, so that they are compared early."""
     return [
-        Cell(config, arm, theme, seed) for seed in study.seeds for theme in study.themes for arm in study.arms
+        Cell(_of_arm(config, arm), arm, theme, seed)
+        for seed in study.seeds
+        for theme in study.themes
+        for arm in study.arms
     ]
+
+
+def _of_arm(config, arm):
+    return config if arm.trained_frames is None else config.model_copy(update={"frames": arm.trained_frames})
 
 
 def training_fingerprint(settings):

@@ -86,7 +86,7 @@ def _frames(table):
     if not rows:
         return None
     presets = list(dict.fromkeys(row.arm.partition(":")[0] for row in rows))
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = Figure(figsize=(1.5 + 3 * len(presets), 3.2), layout="constrained")
     axes = figure.subplots(1, len(presets), sharey=True, squeeze=False)[0]
     for axis, preset in zip(axes, presets, strict=True):
         for row in rows:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcv.reproduce.arms import TRUE_CLIPS
 from rcv.reproduce.cells import study_cells
 from rcv.reproduce.intervals import mean_interval, paired_interval
 
@@ -102,9 +101,13 @@ def study_table(config, study):
             results.setdefault(cell.arm.name, {})[cell.theme, cell.seed] = result
     wanted = len(study.themes) * len(study.seeds)
     values = {arm: _scores_by_cell(by_cell) for arm, by_cell in results.items()}
-    truth = values.get(TRUE_CLIPS.name, {}).get("motion", {})
+    truths = {
+        arm.frames: values.get(arm.name, {}).get("motion", {}) for arm in study.arms if arm.preset is None
+    }
     rows = tuple(
-        _row(arm.name, results.get(arm.name, {}), values.get(arm.name, {}), truth, wanted)
+        _row(
+            arm.name, results.get(arm.name, {}), values.get(arm.name, {}), truths.get(arm.frames, {}), wanted
+        )
         for arm in study.arms
     )
     differences = {

@@ -8,7 +8,7 @@ import torch
 
 from rcv.models import VideoUNet, get_preset
 from rcv.reproduce.arms import STUDIES, chosen_study
-from rcv.reproduce.cells import Cell
+from rcv.reproduce.cells import Cell, study_cells
 from rcv.reproduce.code import code_digest
 from rcv.reproduce.columns import difference_table
 from rcv.reproduce.config import ReproduceConfig
@@ -47,7 +47,9 @@ def test_every_arm_is_a_preset_with_settings_that_finetuning_knows():
                 FinetuneConfig(preset=arm.preset, **arm.settings)
                 assert arm.cut is None or get_preset(arm.preset).cell is not None
     pairs = STUDIES["long"].pairs
-    assert ("streaming: 32 frames", "tune-a-video: 32 frames") in pairs and len(pairs) == 8
+    assert ("streaming: 32 frames", "tune-a-video: 32 frames") in pairs and len(pairs) == 12
+    longer = "recurrent, trained on 32 frames: 64 frames", "tune-a-video, trained on 32 frames: 64 frames"
+    assert longer in pairs
     assert ("recurrent", "tune-a-video") in STUDIES["steps"].pairs
     choices, table = STUDIES["choices"], STUDIES["table1"]
     assert not {*choices.themes} & {*table.themes} and not {*choices.seeds} & {*table.seeds}
@@ -60,6 +62,20 @@ def test_arms_are_chosen_by_name():
     assert (study.pairs, study.seeds) == ((("published", "first-frame"),), (4,))
     with pytest.raises(ValueError, match="did you mean 'published'"):
         chosen_study(ReproduceConfig(arms=["publishd"]), "table1")
+
+
+def test_an_arm_may_be_trained_on_more_frames_than_the_others():
+    names = ["recurrent: 64 frames", "recurrent, trained on 32 frames: 64 frames"]
+    config = ReproduceConfig(study="long", arms=names, seeds=[0], themes=["raining"], frames=12)
+    study = chosen_study(config, "long")
+    cells = {cell.arm.name: cell for cell in study_cells(config, study)}
+    assert list(cells) == ["true clips: 64 frames", *names]
+    assert [cells[name].training.frames for name in names] == [12, 32]
+    # whether windows are needed is told by what was trained on
+    assert [cells[name].config.frames for name in names] == [12, 32]
+    assert (
+        all(cell.frames == 64 for cell in cells.values()) and cells["true clips: 64 frames"].training is None
+    )
 
 
 @pytest.mark.parametrize(
