@@ -2,7 +2,7 @@
 
 import math
 
-from rcv.reproduce.table import COMPARED, PARTS, QUARTERS, SCORES, STILLNESS
+from rcv.reproduce.table import DIFFERENCES, PARTS, QUARTERS, SCORES, STILLNESS
 
 FIRST = ("truth", "clip_score", "clip_temp", "warping_error", "motion")
 DIGITS = {"clip_score": 2, "clip_temp": 2, "motion": 2, "warping_error": 2}
@@ -44,7 +44,8 @@ def cells(row):
 
 def difference_table(table):
     """Return the heading and the rows of the paired differences, in brackets as the arms' own scores are."""
-    return ["arms", *(SCORES[name] for name in COMPARED)], _difference_rows(table, COMPARED)
+    titles = {**SCORES, **PARTS}
+    return ["arms", *(titles[name] for name in DIFFERENCES)], _difference_rows(table, DIFFERENCES)
 
 
 def frames_table(table):

@@ -32,6 +32,9 @@ QUARTERS = {
 }
 """Subject correctness over the frames of each quarter of the videos."""
 COMPARED = ("truth", "clip_score", "clip_temp", "warping_error")
+"""Scores that have a plot."""
+DIFFERENCES = (*COMPARED, "truth_course", "truth_rhythm")
+"""Scores whose paired differences are given: the table's, and the two parts of movement."""
 SCALES = {"warping_error": 1e3}
 STILLNESS = ("clip_temp", "warping_error")
 """Scores that a still video wins: they count where the motion is that of the true clips."""
@@ -113,7 +116,7 @@ def study_table(config, study):
     differences = {
         (own, rival): {
             name: paired_interval(values.get(own, {}).get(name, {}), values.get(rival, {}).get(name, {}))
-            for name in (*COMPARED, *QUARTERS)
+            for name in (*DIFFERENCES, *QUARTERS)
         }
         for own, rival in study.pairs
     }

@@ -17,7 +17,7 @@ from rcv.reproduce.findings import findings
 from rcv.reproduce.intervals import mean_interval, paired_interval
 from rcv.reproduce.peak import peak_memory
 from rcv.reproduce.prompts import hidden_subject, prompt_scenes
-from rcv.reproduce.table import COMPARED, SCORES, STILLNESS, Row, Table
+from rcv.reproduce.table import DIFFERENCES, STILLNESS, Row, Table
 from rcv.training.config import FinetuneConfig
 from rcv.world import THEMES
 from rcv.world.clips import clip_scenes
@@ -169,11 +169,20 @@ def test_differences_are_in_brackets_where_an_arm_does_not_count():
     study = chosen_study(ReproduceConfig(), "memory")
     moving = Row("recurrent", {}, True, 1.0, 1.0, 1.0, 1.0, 6, 6, 0, np.zeros(0))
     still = replace(moving, arm="read-out zero", counts=False)
-    found = dict.fromkeys(COMPARED, mean_interval(dict.fromkeys(range(6), 1.0)))
+    found = dict.fromkeys(DIFFERENCES, mean_interval(dict.fromkeys(range(6), 1.0)))
     for rows, bracketed in (((moving, still), True), ((moving, replace(still, counts=True)), False)):
         head, (row,) = difference_table(Table(study, rows, {("recurrent", "read-out zero"): found}, {}))
-        assert head[1:] == [SCORES[name] for name in COMPARED]
-        assert [text[0] == "[" for text in row[1:]] == [bracketed and name in STILLNESS for name in COMPARED]
+        assert head[1:] == [
+            "motion truth",
+            "CLIP-Score",
+            "CLIP-Temp",
+            "warping error x1e3",
+            "course",
+            "rhythm",
+        ]
+        assert [text[0] == "[" for text in row[1:]] == [
+            bracketed and name in STILLNESS for name in DIFFERENCES
+        ]
 
 
 @pytest.fixture
