@@ -229,7 +229,7 @@ STUDIES = {
         ),
         _study(
             "long",
-            "Videos of 8 to 64 frames; longer ones than trained on in windows, as `rcv generate` makes them.",
+            "Videos of 8 to 64 frames; longer ones than trained on in windows, as rcv generate makes them.",
             _long_arms(),
             _long_pairs(),
         ),
