@@ -162,6 +162,7 @@ class Answers:
         ValueError
             A rater who has not begun; a pair, side, question or rating that does not exist.
         """
+        # what a browser sends may be a list or an object, which no dict can look up
         if side not in SIDES or question not in tuple(QUESTIONS):
             raise ValueError(f"no such side and question: {side!r}, {question!r}")
         if type(rating) is not int or rating not in RATINGS:
